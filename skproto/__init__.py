@@ -1,0 +1,106 @@
+"""Prototype and case-based classifiers for scikit-learn.
+
+Public names are imported when they are first used (PEP 562), so that ``import skproto``
+loads neither torch nor scikit-learn.
+
+Examples
+--------
+>>> import skproto
+>>> "ProtoTreeClassifier" in dir(skproto)
+True
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skproto import (
+        explanation,
+        nn,
+        persistence,
+        robustness,
+        shallow,
+        training,
+        trees,
+        utils,
+    )
+    from skproto.base import PrototypeClassifier
+    from skproto.explanation import Explanation, GlobalExplanation
+    from skproto.shallow import (
+        CBCClassifier,
+        GLVQClassifier,
+        GMLVQClassifier,
+        RBFClassifier,
+        RSLVQClassifier,
+    )
+    from skproto.trees import ProtoTreeClassifier, ProtoTreeEnsembleClassifier
+
+    __version__: str
+
+__all__ = [
+    "CBCClassifier",
+    "Explanation",
+    "GLVQClassifier",
+    "GMLVQClassifier",
+    "GlobalExplanation",
+    "ProtoTreeClassifier",
+    "ProtoTreeEnsembleClassifier",
+    "PrototypeClassifier",
+    "RBFClassifier",
+    "RSLVQClassifier",
+    "__version__",
+    "explanation",
+    "nn",
+    "persistence",
+    "robustness",
+    "shallow",
+    "training",
+    "trees",
+    "utils",
+]
+
+_SUBMODULES = frozenset(
+    {
+        "explanation",
+        "nn",
+        "persistence",
+        "robustness",
+        "shallow",
+        "training",
+        "trees",
+        "utils",
+    }
+)
+
+# Where each public class is defined.
+_HOMES = {
+    "CBCClassifier": "shallow",
+    "Explanation": "explanation",
+    "GLVQClassifier": "shallow",
+    "GMLVQClassifier": "shallow",
+    "GlobalExplanation": "explanation",
+    "ProtoTreeClassifier": "trees",
+    "ProtoTreeEnsembleClassifier": "trees",
+    "PrototypeClassifier": "base",
+    "RBFClassifier": "shallow",
+    "RSLVQClassifier": "shallow",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use and keep it."""
+    if name in _SUBMODULES:
+        value: Any = import_module(f"{__name__}.{name}")
+    elif name in _HOMES:
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    elif name == "__version__":
+        value = import_module("importlib.metadata").version(__name__)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, imported or not."""
+    return sorted({*globals(), *__all__})

@@ -1,8 +1,8 @@
 """Run the benchmarks one after another and say how each ended.
 
-Every ``*.py`` beside this file is a script of its own, but for helpers, whose names start
-with an underscore. A script that needs the shared data sets says so and ends well where
-they are absent. Names given on the command line choose among them:
+Every ``*.py`` beside this file is a script of its own, but for helpers, whose names
+start with an underscore. A script that needs the shared data sets says so and ends well
+where they are absent. Names given on the command line choose among them:
 ``python benchmarks/run.py import tables``.
 """
 

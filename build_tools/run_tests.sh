@@ -20,7 +20,8 @@ PY
 echo "$target: pytest $*"
 { OMP_NUM_THREADS=1 MPLBACKEND=Agg "$python" -m pytest "$@" 2>&1 || echo $? >"$log.status"; } |
     tee "$log"
-counts=$(sed -n -E 's/^=* ?([0-9]+ .* in [0-9.]+s.*[^ =]) ?=*$/\1/p' "$log" | tail -n 1)
+counts=$(sed -n -E 's/^=* ?([0-9]+ .* in [0-9.]+s( \([0-9:]+\))?) ?=*$/\1/p' "$log" |
+    tail -n 1)
 if [ -f "$log.status" ]; then
     status=$(cat "$log.status")
     rm -f "$log.status"

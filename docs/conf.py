@@ -32,8 +32,8 @@ html_show_sourcelink = False
 autosummary_generate = True
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
-# Summary on the opening line, no extended summary, no See Also, no example for a method,
-# unnamed returns, no docstring on private parts: the habits of the field.
+# Summary on the opening line, no extended summary, no See Also, no example for a
+# method, unnamed returns, no docstring on private parts: the habits of the field.
 numpydoc_validation_checks = {
     "all",
     "ES01",

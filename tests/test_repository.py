@@ -45,13 +45,17 @@ def python_files(folder):
     return [file for file in files if not GENERATED & set(file.parts)]
 
 
-def imported(tree):
-    """Top-level names that a syntax tree imports, wherever it does."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield node.module.partition(".")[0]
+def imported(node, lazy=False):
+    """Top-level names that a syntax tree imports, and whether only on demand."""
+    if isinstance(node, ast.Import):
+        yield from ((alias.name.partition(".")[0], lazy) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.level == 0:
+        yield node.module.partition(".")[0], lazy
+    on_demand = isinstance(node, ast.FunctionDef) or (
+        isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+    )
+    for child in ast.iter_child_nodes(node):
+        yield from imported(child, lazy or on_demand)
 
 
 def optional_imports(tree):
@@ -75,23 +79,27 @@ REQUIRED = expand(METADATA["dependencies"])
 ANY_EXTRA = REQUIRED.union(*(expand(requirements) for requirements in EXTRAS.values()))
 
 
-@pytest.mark.parametrize(
-    ("folder", "allowed"),
-    [
-        ("skproto", REQUIRED | {"skproto"}),
-        ("tests", REQUIRED | expand(EXTRAS["test"]) | {"skproto"}),
-        ("examples", REQUIRED | expand(EXTRAS["all"]) | {"skproto"}),
-        ("benchmarks", ANY_EXTRA | {"skproto"}),
-    ],
-)
-def test_every_import_is_declared(folder, allowed):
-    undeclared = {
+def undeclared(folder, allowed, allowed_lazily):
+    """Imports of a folder that no allowed distribution provides."""
+    return {
         f"{file.relative_to(ROOT)}: {module}"
         for file in python_files(folder)
-        for module in imported(ast.parse(file.read_text()))
-        if not provided(module, allowed)
+        for module, lazy in imported(ast.parse(file.read_text()))
+        if not provided(module, allowed_lazily if lazy else allowed)
     }
-    assert not undeclared
+
+
+def test_the_package_imports_what_it_requires_and_extras_on_demand():
+    allowed = REQUIRED | {"skproto"}
+    assert not undeclared("skproto", allowed, allowed | expand(EXTRAS["all"]))
+
+
+@pytest.mark.parametrize(
+    ("folder", "extra"), [("tests", "test"), ("examples", "all"), ("benchmarks", "dev")]
+)
+def test_every_import_is_declared_in(folder, extra):
+    allowed = REQUIRED | expand(EXTRAS[extra]) | {"skproto"}
+    assert not undeclared(folder, allowed, allowed)
 
 
 def test_every_optional_import_names_the_extra_that_installs_it():
@@ -114,6 +122,24 @@ def test_the_version_stands_in_one_place():
         if re.search(rf"version\S* *[=:] *[\"']?{re.escape(number)}", file.read_text())
     ]
     assert not repeated
+
+
+def test_files_that_are_not_python_are_packaged():
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"][
+        "setuptools"
+    ]
+    package = ROOT / "skproto"
+    packaged = {
+        file
+        for pattern in setuptools["package-data"]["skproto"]
+        for file in package.glob(pattern)
+    }
+    others = {
+        file
+        for file in package.rglob("*")
+        if file.is_file() and file.suffix not in {".py", ".pyc"}
+    }
+    assert others == packaged
 
 
 def pinned(file):

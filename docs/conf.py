@@ -62,10 +62,11 @@ sphinx_gallery_conf = {
 
 
 def keep_own_members(app, what, name, obj, skip, options):
-    """Leave out what scikit-learn documents: its pages are where its links lead."""
-    function = inspect.unwrap(obj) if callable(obj) else obj
-    module = getattr(function, "__module__", None) or ""
-    return True if module.startswith("sklearn.") else None
+    """Leave out what other packages document: their pages are where the links lead."""
+    function = obj.fget if isinstance(obj, property) else obj
+    module = getattr(inspect.unwrap(function), "__module__", None) or "skproto"
+    foreign = callable(function) and not module.startswith("skproto")
+    return True if foreign or name.endswith("_request") else None
 
 
 def setup(app):

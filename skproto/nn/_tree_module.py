@@ -1,0 +1,380 @@
+"""The soft prototype tree as a torch module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skproto.nn import _tree_ops as ops
+from skproto.nn._tree_structure import TreeStructure
+
+
+class SoftPrototypeTree(nn.Module):
+    r"""Binary tree of prototypes with soft decisions and class counts in the leaves.
+
+    At inner node n the sample goes right ("present") with probability
+    :math:`p_n = 2^{-(d_n/r_n)^\beta}`, where
+    :math:`d_n^2 = \min_t \frac{1}{D} \sum_f w_{nf} (z_{tf} - p_{nf})^2` is the distance
+    to the nearest site of the sample. Class scores are the leaf distributions
+    weighted by the path probabilities, :math:`\sum_\ell \pi_\ell(x) c_{\ell k}`.
+
+    Parameters
+    ----------
+    prototype_dim : int
+        Features D of a site: the columns of a table, or what the encoder returns.
+    n_classes : int
+        Number of classes K.
+    depth : int, default=3
+        Levels of inner nodes of a complete tree; not used with `is_leaf`.
+    is_leaf : sequence of bool or None, default=None
+        Shape of an incomplete tree, see :class:`TreeStructure`.
+    encoder : Module or None, default=None
+        Maps x to (n, D), (n, T, D) or (n, D, height, width). None is the identity.
+    similarity : {"radius", "exp"}, default="radius"
+        "exp" is the paper's :math:`p = e^{-d}`, without a radius.
+    sharpness : float, default=4.0
+        Exponent beta of the radius kernel; larger values bring the soft closer to
+        the hard tree.
+    feature_weights : bool, default=True
+        Learn :math:`w_n = D\,\mathrm{softmax}(v_n)`; else all weights are 1.
+    scale_distance : bool or None, default=None
+        Whether the squared distance is divided by D. None: for "radius" only.
+    leaf_update : {"em", "softmax"}, default="em"
+        "em" normalises the expected counts, "softmax" is the paper's rule.
+    leaf_smoothing : float, default=1e-3
+        Laplace count added to each class of a leaf ("em" only).
+
+    Attributes
+    ----------
+    structure : TreeStructure
+        Children, paths and levels as arrays.
+    prototypes : Parameter of shape (N, D)
+        Prototypes in the space of the sites, one an inner node.
+    log_radius : Parameter of shape (N,)
+        Logarithm of the radii, in units of the distance ("radius" only).
+    feature_logits : Parameter of shape (N, D)
+        v, whose softmax gives the feature weights (`feature_weights` only).
+    leaf_counts : buffer of shape (L, K)
+        Expected class counts. Not learned by gradient: see :meth:`em_step`.
+
+    Notes
+    -----
+    In training mode distances come from one matrix product; in evaluation mode the
+    distance to the winning site is recomputed by direct difference, so that a
+    projected prototype has d = 0 and p = 1 on its own source. All weights start
+    at fixed values: fill them with :func:`init_from_samples`.
+
+    References
+    ----------
+    Nauta, M., van Bree, R., Seifert, C. (2021). Neural Prototype Trees for
+    Interpretable Fine-grained Image Recognition. *CVPR*, section 3.
+    Differs from the paper in the radius kernel, the feature weights, the distance
+    divided by the root of D and the EM leaves, each of which can be switched off.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn.tree import SoftPrototypeTree, init_from_samples
+    >>> x = torch.tensor([[0.0], [1.0], [5.0], [6.0]])
+    >>> y = torch.tensor([0, 0, 1, 1])
+    >>> tree = SoftPrototypeTree(1, 2, depth=1).eval()
+    >>> _ = init_from_samples(tree, x, generator=torch.Generator().manual_seed(0))
+    >>> for _ in range(3):
+    ...     tree.em_step(tree(x)["log_path"], y)
+    >>> tree(x)["scores"].argmax(dim=1).tolist()
+    [0, 0, 1, 1]
+    """
+
+    prototypes: nn.Parameter
+    log_radius: nn.Parameter | None
+    feature_logits: nn.Parameter | None
+    leaf_counts: Tensor
+
+    def __init__(
+        self,
+        prototype_dim: int,
+        n_classes: int,
+        *,
+        depth: int = 3,
+        is_leaf: Sequence[bool] | None = None,
+        encoder: nn.Module | None = None,
+        similarity: str = "radius",
+        sharpness: float = 4.0,
+        feature_weights: bool = True,
+        scale_distance: bool | None = None,
+        leaf_update: str = "em",
+        leaf_smoothing: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        _check_option("similarity", similarity, ("radius", "exp"))
+        _check_option("leaf_update", leaf_update, ("em", "softmax"))
+        if sharpness <= 0:
+            raise ValueError(f"sharpness must be a positive float, got {sharpness!r}")
+        if leaf_smoothing < 0:
+            raise ValueError(
+                f"leaf_smoothing must be a float >= 0, got {leaf_smoothing!r}"
+            )
+        if is_leaf is None:
+            self.structure = TreeStructure.full(depth)
+        else:
+            self.structure = TreeStructure.from_flags(is_leaf)
+        self.prototype_dim = prototype_dim
+        self.n_classes = n_classes
+        self.similarity = similarity
+        self.sharpness = float(sharpness)
+        self.scale_distance = (
+            similarity == "radius" if scale_distance is None else scale_distance
+        )
+        self.leaf_update = leaf_update
+        self.leaf_smoothing = float(leaf_smoothing)
+        self.encoder = nn.Identity() if encoder is None else encoder
+        self._make_state(feature_weights)
+
+    def _make_state(self, feature_weights: bool) -> None:
+        """Create parameters and buffers with fixed values."""
+        shape = (self.structure.n_inner, self.prototype_dim)
+        self.prototypes = nn.Parameter(torch.zeros(shape))
+        self.log_radius = None
+        if self.similarity == "radius":
+            self.log_radius = nn.Parameter(torch.zeros(shape[0]))
+        self.feature_logits = None
+        if feature_weights:
+            self.feature_logits = nn.Parameter(torch.zeros(shape))
+        counts = torch.zeros(self.structure.n_leaves, self.n_classes)
+        self.register_buffer("leaf_counts", counts)
+        self._router: nn.Module = ops.LevelRouter(self.structure)
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor arguments, without the encoder, ready for JSON.
+
+        Returns
+        -------
+        config : dict
+            ``SoftPrototypeTree(**config, encoder=encoder)`` takes the state dict.
+        """
+        return {
+            "prototype_dim": self.prototype_dim,
+            "n_classes": self.n_classes,
+            "is_leaf": list(self.structure.is_leaf),
+            "similarity": self.similarity,
+            "sharpness": self.sharpness,
+            "feature_weights": self.feature_logits is not None,
+            "scale_distance": self.scale_distance,
+            "leaf_update": self.leaf_update,
+            "leaf_smoothing": self.leaf_smoothing,
+        }
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the sites of each sample.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, ...)
+            What the encoder takes; (n, D) or (n, T, D) without one.
+
+        Returns
+        -------
+        z : Tensor of shape (n, T, D)
+            T = 1 for rows of a table, one site a cell for maps.
+        """
+        z = self.encoder(x)
+        if z.dim() == 4:
+            z = z.flatten(2).transpose(1, 2)
+        return z.unsqueeze(1) if z.dim() == 2 else z
+
+    def weights(self) -> Tensor | None:
+        """Return the feature weights of each node.
+
+        Returns
+        -------
+        w : Tensor of shape (N, D) or None
+            Rows sum to D; None without feature weights.
+        """
+        if self.feature_logits is None:
+            return None
+        return torch.softmax(self.feature_logits, dim=1) * self.prototype_dim
+
+    def log_leaves(self) -> Tensor:
+        """Return the log class probabilities of the leaves.
+
+        Returns
+        -------
+        log_leaves : Tensor of shape (L, K)
+            From `leaf_counts` by the rule of `leaf_update`; uniform where empty.
+        """
+        if self.leaf_update == "softmax":
+            return torch.log_softmax(self.leaf_counts, dim=1)
+        return ops.normalised_leaves(self.leaf_counts, self.leaf_smoothing)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Route the samples through the tree.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, ...)
+            See :meth:`encode`.
+
+        Returns
+        -------
+        outputs : dict of Tensor
+            "scores" and "log_scores" (n, K): class probabilities and their log;
+            "activations" (n, N): p, the probability of "present"; "log_right" and
+            "log_left" (n, N): log p and log(1 - p); "distances" (n, N): d, to the
+            nearest site; "sites" (n, N): which site that is; "log_path" (n, L): log
+            path probability of each leaf.
+        """
+        squared, sites = self._nearest(self.encode(x))
+        if self.log_radius is None:
+            decisions = ops.exp_kernel(squared)
+        else:
+            decisions = ops.radius_kernel(squared, self.log_radius, self.sharpness)
+        log_path = self._router(decisions.log_left, decisions.log_right)
+        log_scores = self._mix(log_path)
+        return {
+            "scores": log_scores.exp(),
+            "log_scores": log_scores,
+            "activations": decisions.right,
+            "log_right": decisions.log_right,
+            "log_left": decisions.log_left,
+            "distances": ops.root(squared),
+            "sites": sites,
+            "log_path": log_path,
+        }
+
+    def _nearest(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared distance to the nearest site (n, N), and which site it is (n, N)."""
+        p, w = self.prototypes, self.weights()
+        if self.scale_distance and w is not None:
+            w = w / self.prototype_dim
+        if z.shape[1] > 1:
+            squared, sites = ops.squared_distances_matmul(z, p, w).min(dim=1)
+        else:
+            sites = torch.zeros_like(z[:, :, 0], dtype=torch.int64).expand(-1, len(p))
+            if self.training:
+                squared = ops.squared_distances_matmul(z, p, w).squeeze(1)
+        if not self.training:
+            if z.shape[1] > 1:
+                z = z.gather(1, sites.unsqueeze(2).expand(-1, -1, z.shape[2]))
+            squared = ops.squared_distances_exact(z, p, w)
+        if self.scale_distance and w is None:
+            squared = squared / self.prototype_dim
+        return squared, sites
+
+    def _mix(self, log_path: Tensor) -> Tensor:
+        """Log class probabilities of the soft sum over leaves."""
+        log_leaves = self.log_leaves()
+        if self.leaf_update == "em" and self.leaf_smoothing > 0:
+            return ops.mix_smoothed(log_path, log_leaves.exp())
+        return ops.mix_log(log_path, log_leaves)
+
+    def leaf_index(self, outputs: dict[str, Tensor], routing: str) -> Tensor:
+        """Return the leaf that hard routing ends in.
+
+        Parameters
+        ----------
+        outputs : dict
+            What :meth:`forward` returned.
+        routing : {"greedy", "sample_max"}
+            "greedy" goes right where p > 0.5 (a tie goes left); "sample_max" takes the
+            likeliest leaf (the first of equals).
+
+        Returns
+        -------
+        leaf : Tensor of shape (n,), int64
+            Leaf positions.
+        """
+        _check_option("routing", routing, ("greedy", "sample_max"))
+        if routing == "greedy":
+            return ops.greedy_leaves(self.structure, outputs["activations"])
+        return outputs["log_path"].argmax(dim=1)
+
+    def class_scores(self, outputs: dict[str, Tensor], routing: str) -> Tensor:
+        """Return class probabilities under one of the three routings.
+
+        Parameters
+        ----------
+        outputs : dict
+            What :meth:`forward` returned.
+        routing : {"distributed", "sample_max", "greedy"}
+            "distributed" is the soft sum, the others the distribution of one leaf.
+
+        Returns
+        -------
+        scores : Tensor of shape (n, K)
+            Rows sum to 1.
+        """
+        _check_option("routing", routing, ("distributed", "sample_max", "greedy"))
+        if routing == "distributed":
+            return outputs["scores"]
+        return self.log_leaves().exp()[self.leaf_index(outputs, routing)]
+
+    @torch.no_grad()
+    def em_step(
+        self, log_path: Tensor, target: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
+        """Replace the leaf counts by one pass of EM with the routing fixed.
+
+        Without smoothing the likelihood of the data never falls. With
+        `leaf_update="softmax"` this is the paper's rule in its full-data form.
+
+        Parameters
+        ----------
+        log_path : Tensor of shape (n, L)
+            Routing of the whole data set.
+        target : Tensor of shape (n,), int64
+            Class positions.
+        sample_weight : Tensor of shape (n,) or None, default=None
+            Weights of the samples.
+        """
+        self.leaf_counts.copy_(self.expected_counts(log_path, target, sample_weight))
+
+    @torch.no_grad()
+    def expected_counts(
+        self, log_path: Tensor, target: Tensor, sample_weight: Tensor | None = None
+    ) -> Tensor:
+        """Return the expected class counts under the current leaves.
+
+        Counts of batches add up: sum them and assign the sum to `leaf_counts` for an
+        EM pass over data that do not fit at once.
+
+        Parameters
+        ----------
+        log_path, target, sample_weight : Tensor
+            As in :meth:`em_step`.
+
+        Returns
+        -------
+        counts : Tensor of shape (L, K)
+            Column k sums to the weight of class k.
+        """
+        leaves = self.log_leaves()
+        return ops.expected_counts(log_path.detach(), leaves, target, sample_weight)
+
+    @torch.no_grad()
+    def blend_leaves(
+        self, batch_counts: Tensor, epoch_counts: Tensor, n_batches: int
+    ) -> None:
+        """Move the leaves by one mini-batch: c <- relu(c - c_old / B) + batch counts.
+
+        After an epoch the old mass is gone and the new mass is in.
+
+        Parameters
+        ----------
+        batch_counts : Tensor of shape (L, K)
+            :meth:`expected_counts` of the batch, routed before the gradient step.
+        epoch_counts : Tensor of shape (L, K)
+            Copy of `leaf_counts` at the start of the epoch.
+        n_batches : int
+            Batches B of an epoch.
+        """
+        faded = (self.leaf_counts - epoch_counts / n_batches).clamp_min(0)
+        self.leaf_counts.copy_(faded + batch_counts)
+
+
+def _check_option(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise if a named choice is not among those allowed."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {list(allowed)}, got {value!r}")

@@ -1,0 +1,315 @@
+"""Fitting: from what the user passes to a trained net, and back from a file."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from functools import wraps
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d, validate_data
+
+from skproto import _preparation as preparation
+from skproto.nn.encoders import make_encoder
+from skproto.training import (
+    BatchDataset,
+    ContextBridge,
+    HeldOutStopping,
+    ProgressLine,
+    TrainingData,
+    history_frame,
+    make_net,
+    run_phases,
+)
+from skproto.utils._sklearn import (
+    HAS_CALLBACKS,
+    CallbackSupportMixin,
+    check_sample_weight,
+    with_callbacks,
+)
+
+# Above this many entries of X, solver="auto" takes mini-batches.
+FULL_BATCH_ENTRIES = 2_000_000
+
+# Steps of a mini-batch solver that max_epochs="auto" aims at.
+AUTO_STEPS = 1500
+
+
+def keeps_state_on_error(method):
+    """Make a method of an estimator leave the estimator as it was when it fails."""
+
+    @wraps(method)
+    def guarded(self, *args, **kwargs):
+        before = dict(self.__dict__)
+        try:
+            return method(self, *args, **kwargs)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    return guarded
+
+
+def _seeded_torch(seed: int, device):
+    """Seed torch's global generators and put them back afterwards."""
+    return _SeededTorch(seed, torch.device(device))
+
+
+class _SeededTorch:
+    def __init__(self, seed: int, device: torch.device):
+        self.seed = seed
+        devices = [device] if device.type == "cuda" else []
+        self.fork = torch.random.fork_rng(devices=devices)
+
+    def __enter__(self):
+        self.fork.__enter__()
+        torch.manual_seed(self.seed)
+
+    def __exit__(self, *error):
+        return self.fork.__exit__(*error)
+
+
+class FittingMixin(CallbackSupportMixin):
+    """The part of :class:`~skproto.base.PrototypeClassifier` that fits."""
+
+    prototype_indices_: np.ndarray
+
+    @keeps_state_on_error
+    @with_callbacks
+    def fit(self, X, y, sample_weight=None):
+        """Fit the prototypes to training samples.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training samples. Sparse input is made dense batch by batch.
+
+        y : array-like of shape (n_samples,)
+            Class labels of any kind.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights; a sample of weight 0 counts as absent. None means
+            equal weights.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        self._check_parameters()
+        passed = (X, y, sample_weight)
+        previous = self._previous_module()
+        X, y, weight, rows = self._validate_training(X, y, sample_weight)
+        if previous is not None:
+            self._check_same_task(previous)
+        rng = check_random_state(self.random_state)
+        self._resolve(X)
+        if previous is None:
+            scaling = preparation.fit_scaling(X, weight, self.standardize)
+            self.center_, self.scale_ = scaling.center, scaling.scale
+        merge = self.solver_ == "lbfgs" and not sp.issparse(X)
+        parts = preparation.training_data(X, y, weight, self._scaling, merge=merge)
+        data = TrainingData(**parts, n_classes=len(self.classes_), rng=rng)
+        with _seeded_torch(rng.randint(2**31 - 1), self.device):
+            module = previous["module"] if previous else self._make_module(data)
+            self._train(module, data, passed, previous)
+            self._finish(module, data)
+        self._collect(module, data, X)
+        self._number_prototypes(rows)
+        return self
+
+    def _number_prototypes(self, rows: np.ndarray) -> None:
+        """Give ids, and name rows by their number in what the user passed."""
+        self.prototype_ids_ = np.arange(len(self.prototypes_))
+        self.prototype_indices_ = rows[self.prototype_indices_]
+
+    def _previous_module(self) -> dict[str, Any] | None:
+        if not self.warm_start or not hasattr(self, "net_"):
+            return None
+        names = ("classes_", "n_features_in_", "history_")
+        previous = {name: getattr(self, name) for name in names}
+        return {"module": copy.deepcopy(self._module), **previous}
+
+    def _check_same_task(self, previous) -> None:
+        same = previous["n_features_in_"] == self.n_features_in_
+        if not same or not np.array_equal(previous["classes_"], self.classes_):
+            raise ValueError(
+                f"warm_start=True needs the classes and the number of features of the "
+                f"fit before: {previous['classes_'].tolist()} and "
+                f"{previous['n_features_in_']}. Got {self.classes_.tolist()} and "
+                f"{self.n_features_in_}."
+            )
+
+    def _validate_training(self, X, y, sample_weight):
+        """Return samples, class codes, weights and row numbers, absent ones dropped."""
+        X, y = validate_data(
+            self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32]
+        )
+        check_classification_targets(y)
+        y = column_or_1d(y)
+        weight = check_sample_weight(
+            sample_weight, X, dtype=np.float64, ensure_non_negative=True
+        )
+        if sp.issparse(X):
+            X = sp.csr_array(X)
+        rows = np.flatnonzero(weight > 0)
+        if len(rows) < len(weight):
+            X, y, weight = X[rows], y[rows], weight[rows]
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        weight = preparation.total_weight(
+            y, codes, self.classes_, weight, self.class_weight
+        )
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs samples of at least 2 classes in y; got "
+                f"{len(self.classes_)} class(es): {self.classes_.tolist()}"
+            )
+        if (weight <= 0).any():
+            raise ValueError(
+                "The 'class_weight' parameter must give every class in y a positive "
+                f"weight. Got {self.class_weight!r}."
+            )
+        return X, codes.ravel().astype(np.int64), weight, rows
+
+    def _resolve(self, X) -> None:
+        """Resolve the parameters that may be "auto"."""
+        self.solver_ = self.solver
+        if self.solver == "auto":
+            self.solver_ = self._auto_solver(X)
+        if self.solver_ == "lbfgs" and sp.issparse(X):
+            raise ValueError(
+                "The solver 'lbfgs' needs all of X at once and cannot take sparse X. "
+                "Use solver='adam', or X.toarray()."
+            )
+        self.max_epochs_ = self.max_epochs
+        if self.max_epochs == "auto":
+            self.max_epochs_ = self._auto_epochs(X.shape[0])
+
+    def _auto_solver(self, X) -> str:
+        small = not sp.issparse(X) and X.size <= FULL_BATCH_ENTRIES
+        plain = self.encoder in (None, "identity", "mlp")
+        return "lbfgs" if small and plain and not self.early_stopping else "adam"
+
+    def _auto_epochs(self, n_samples: int) -> int:
+        """Epochs that max_epochs="auto" stands for; few samples take more passes."""
+        if self.solver_ == "lbfgs":
+            return 100
+        n_batches = -(-n_samples // self.batch_size)
+        return int(np.clip(AUTO_STEPS // n_batches, 30, 300))
+
+    def _make_encoder(self, n_features: int):
+        return make_encoder(self.encoder, n_features)
+
+    def _train(self, module, data, passed, previous) -> None:
+        train, held_out = data, None
+        if self.early_stopping:
+            train, held_out = self._hold_out(data)
+        phases = self._phases()
+        generator = torch.Generator().manual_seed(data.rng.randint(2**31 - 1))
+        net_params = dict(self.net_params or {})
+        self.net_ = make_net(
+            module,
+            self._loss_terms(),
+            callbacks=self._callbacks(phases, passed, held_out is not None),
+            net_params=net_params,
+            batch_size=self.batch_size,
+            device=self.device,
+            verbose=int(self.verbose),
+            iterator_train__generator=generator,
+        )
+        run_phases(
+            self.net_,
+            phases,
+            BatchDataset(train),
+            BatchDataset(held_out) if held_out is not None else None,
+            fixed=frozenset(net_params),
+        )
+        self.history_ = self._history(previous)
+        self.n_iter_ = len(self.history_)
+
+    def _history(self, previous) -> pd.DataFrame:
+        history = history_frame(self.net_)
+        if previous is None or previous["history_"].empty:
+            return history
+        if history.empty:
+            return previous["history_"]
+        history = pd.concat([previous["history_"], history], ignore_index=True)
+        history["epoch"] = np.arange(1, len(history) + 1)
+        return history
+
+    def _hold_out(self, data: TrainingData) -> tuple[TrainingData, TrainingData]:
+        train, held_out = train_test_split(
+            np.arange(len(data)),
+            test_size=self.validation_fraction,
+            stratify=data.y,
+            random_state=data.rng,
+        )
+        return data.subset(np.sort(train)), data.subset(np.sort(held_out))
+
+    def _callbacks(self, phases, passed, has_held_out) -> list[Any]:
+        callbacks: list[Any] = []
+        n_epochs = sum(phase.max_epochs for phase in phases)
+        if has_held_out:
+            callbacks.append(HeldOutStopping(self.n_iter_no_change))
+        if self.verbose:
+            callbacks.append(ProgressLine(type(self).__name__, n_epochs))
+        if HAS_CALLBACKS:
+            X, y, sample_weight = passed
+            metadata = {"sample_weight": sample_weight}
+            context = self._init_callback_context(max_subtasks=n_epochs)
+            bridge = ContextBridge(self, context, X, y, metadata, self._snapshot)
+            context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
+            callbacks.append(bridge)
+        return callbacks
+
+    def _snapshot(self) -> dict[str, Any]:
+        """Return the attributes with which a copy predicts as this one would now."""
+        net = copy.copy(self.net_)
+        net.module_ = copy.deepcopy(self.net_.module_).eval()
+        return {"net_": net}
+
+    # -- persistence -------------------------------------------------------------------
+
+    def __getstate__(self):
+        state = dict(super().__getstate__())
+        net = state.pop("net_", None)
+        if net is not None:
+            arrays = {k: v.cpu().numpy() for k, v in net.module_.state_dict().items()}
+            state["_saved_module"] = {"config": net.module_.config, "state": arrays}
+        return state
+
+    def __setstate__(self, state):
+        state = dict(state)
+        saved = state.pop("_saved_module", None)
+        super().__setstate__(state)
+        if saved is not None:
+            self._restore_module(saved)
+
+    def _restore_module(self, saved: dict[str, Any]) -> None:
+        with _seeded_torch(0, "cpu"), warnings.catch_warnings():
+            encoder, _ = self._make_encoder(self.n_features_in_)
+            module = self._module_class(**saved["config"], encoder=encoder)
+        tensors = {k: torch.as_tensor(v) for k, v in saved["state"].items()}
+        module.load_state_dict(tensors)
+        self.net_ = self._make_prediction_net(module)
+
+    def _make_prediction_net(self, module):
+        """Return a net around a module that comes from elsewhere."""
+        device = torch.device(self.device)
+        gone = device.type == "cuda" and not torch.cuda.is_available()
+        net = make_net(
+            module.eval(),
+            self._loss_terms(),
+            net_params=self.net_params,
+            batch_size=self.batch_size,
+            device="cpu" if gone else self.device,
+        )
+        return net.initialize()

@@ -1,0 +1,156 @@
+"""From what a user passes to `fit` to the training data of the model."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.utils.class_weight import compute_class_weight
+
+from skproto.training import chunks
+
+# Largest magnitude of a scaled value: its square and a sum of many such squares still
+# fit into float32.
+MAX_SCALED = 1e15
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Affine map from the user's units to the scaled space of the model.
+
+    Parameters
+    ----------
+    center, scale : ndarray of shape (n_features,)
+        A value v becomes ``(v - center) / scale``.
+    """
+
+    center: np.ndarray
+    scale: np.ndarray
+
+    def apply(self, X) -> np.ndarray:
+        """Scale rows and return them dense, in float32."""
+        if sp.issparse(X):
+            X = X.toarray()
+        scaled = np.empty(X.shape, dtype=np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            shifted = X - self.center
+            np.divide(shifted, self.scale, out=scaled, casting="same_kind")
+        return scaled
+
+    def apply_double(self, X) -> np.ndarray:
+        """Scale rows and return them dense, in float64."""
+        if sp.issparse(X):
+            X = X.toarray()
+        with np.errstate(over="ignore", invalid="ignore"):
+            return (X - self.center) / self.scale
+
+    def invert(self, Z: np.ndarray) -> np.ndarray:
+        """Return scaled points in the user's units, float64."""
+        return np.asarray(Z, dtype=np.float64) * self.scale + self.center
+
+    def apply_sparse(self, X: sp.csr_array) -> sp.csr_array:
+        """Scale a CSR array without filling it; the centre is 0."""
+        scaled = X.astype(np.float64)
+        scaled.data /= self.scale[scaled.indices]
+        return scaled.astype(np.float32)
+
+
+def fit_scaling(X, weight: np.ndarray, standardize: bool) -> Scaling:
+    """Weighted mean and standard deviation of every feature.
+
+    Sparse features are divided by their largest magnitude and keep their zeros.
+    Features that do not vary get scale 1.
+    """
+    n_features = X.shape[1]
+    center, scale = np.zeros(n_features), np.ones(n_features)
+    if not standardize:
+        return Scaling(center, scale)
+    if sp.issparse(X):
+        peak = np.asarray(abs(X).max(axis=0).todense(), dtype=np.float64).ravel()
+        return Scaling(center, np.where(peak > 0, peak, 1.0))
+    # Dividing by the peak first keeps squares of 1e300 finite.
+    peak = np.abs(X).max(axis=0).astype(np.float64)
+    peak = np.where(peak > 0, peak, 1.0)
+    share = weight / weight.sum()
+    mean, square = np.zeros(n_features), np.zeros(n_features)
+    for rows in chunks(len(X), 65_536):
+        mean += share[rows] @ (X[rows] / peak)
+    for rows in chunks(len(X), 65_536):
+        square += share[rows] @ (X[rows] / peak - mean) ** 2
+    spread = np.sqrt(square)
+    varies = spread > 10 * np.finfo(np.float64).eps * np.abs(mean)
+    # A subnormal peak times a spread may vanish.
+    scale = np.where(varies, spread * peak, 1.0)
+    return Scaling(mean * peak, np.where(scale > 0, scale, 1.0))
+
+
+def total_weight(y, codes, classes, sample_weight, class_weight) -> np.ndarray:
+    """Return sample weight times class weight of every sample."""
+    if class_weight is None:
+        return sample_weight
+    with warnings.catch_warnings():
+        # Classes without weight are dropped by the caller, who says so.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        factors = compute_class_weight(
+            class_weight, classes=classes, y=y, sample_weight=sample_weight
+        )
+    return sample_weight * factors[codes]
+
+
+def merge_duplicates(X: np.ndarray, y: np.ndarray, weight: np.ndarray):
+    """Merge samples that agree in features and class, adding up their weights.
+
+    A sample of weight 2 and two copies of it become the same training data, in an
+    order that does not depend on the order of the rows.
+
+    Returns
+    -------
+    first : ndarray of shape (m,)
+        Row number of the first sample of each group.
+
+    merged : ndarray of shape (m,)
+        Sum of the weights of each group.
+    """
+    keyed = np.column_stack([y, X])
+    _, first, group = np.unique(keyed, axis=0, return_index=True, return_inverse=True)
+    return first, np.bincount(group.ravel(), weights=weight)
+
+
+def training_data(
+    X, y: np.ndarray, weight: np.ndarray, scaling: Scaling, *, merge: bool
+) -> dict[str, np.ndarray]:
+    """Merge and scale samples: X, y, weight and rows of the training data."""
+    rows = np.arange(X.shape[0])
+    if merge:
+        rows, weight = merge_duplicates(X, y, weight)
+        X, y = X[rows], y[rows]
+    if sp.issparse(X):
+        scaled = scaling.apply_sparse(X)
+        largest = np.abs(scaled.data).max(initial=0.0)
+    else:
+        scaled = np.empty(X.shape, dtype=np.float32)
+        for part in chunks(len(X), 65_536):
+            scaled[part] = scaling.apply(X[part])
+        largest = max(scaled.max(), -scaled.min())
+    if not largest <= MAX_SCALED:
+        raise ValueError(
+            f"X has values too large for float32: {largest:.3g} in the space of the "
+            f"model, at most {MAX_SCALED:.0e} is allowed. Use standardize=True."
+        )
+    return {"X": scaled, "y": y, "weight": weight / weight.mean(), "rows": rows}
+
+
+def check_reach(X, scaling: Scaling, estimator: str) -> None:
+    """Raise for samples that float32 cannot place in the space of the model."""
+    for rows in chunks(X.shape[0], 65_536):
+        scaled = np.abs(scaling.apply_double(X[rows]))
+        too_far = ~(scaled <= MAX_SCALED)
+        if too_far.any():
+            row, feature = np.argwhere(too_far)[0]
+            raise ValueError(
+                f"X has a value too far from the training data of {estimator}: feature "
+                f"{feature} of row {rows.start + row} lies {scaled[row, feature]:.3g} "
+                f"standard deviations off, at most {MAX_SCALED:.0e} is allowed."
+            )

@@ -1,0 +1,129 @@
+"""Networks of radial basis functions: the module behind RBF and CBC classifiers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from skproto.nn.certificates import KernelHead
+from skproto.nn.encoders import SiteEncoder
+from skproto.nn.heads import LinearHead, OriginalReasoningHead, ReasoningHead
+from skproto.nn.similarity import RBFKernel, map_sites, root, squared_distances
+
+
+class RBFNetwork(nn.Module):
+    """Prototypes with an RBF kernel and an additive head.
+
+    Parameters
+    ----------
+    n_prototypes : int
+        Number of prototypes P.
+
+    dim : int
+        Dimension D of the prototypes.
+
+    n_classes : int
+        Number of classes K.
+
+    head : {"linear", "convex", "reasoning", "original"}
+        "linear" has free weights, "convex" weights that are probabilities,
+        "reasoning" counts presence and absence, "original" is the form of 2019.
+
+    exponent : {1, 2}, default=2
+        Exponent of the distance in the kernel.
+
+    shared_sigma, train_sigma : bool
+        Whether there is one width, and whether it is learned.
+
+    n_reasonings : int, default=1
+        Concepts of each class ("convex" and "reasoning").
+
+    encoder : nn.Module, default=None
+        Maps rows to sites (n, T, D); the best site counts. None: the row itself.
+    """
+
+    def __init__(
+        self,
+        n_prototypes,
+        dim,
+        n_classes,
+        head,
+        exponent=2,
+        shared_sigma=False,
+        train_sigma=True,
+        n_reasonings=1,
+        encoder=None,
+    ):
+        super().__init__()
+        self.config = {
+            "n_prototypes": n_prototypes,
+            "dim": dim,
+            "n_classes": n_classes,
+            "head": head,
+            "exponent": exponent,
+            "shared_sigma": shared_sigma,
+            "train_sigma": train_sigma,
+            "n_reasonings": n_reasonings,
+        }
+        self.encoder = SiteEncoder() if encoder is None else encoder
+        self.prototypes = nn.Parameter(torch.zeros(n_prototypes, dim))
+        self.kernel = RBFKernel(n_prototypes, exponent, shared_sigma, train_sigma)
+        self.head: LinearHead | OriginalReasoningHead | ReasoningHead
+        if head == "linear":
+            self.head = LinearHead(n_prototypes, n_classes)
+        elif head == "original":
+            self.head = OriginalReasoningHead(n_prototypes, n_classes)
+        else:
+            negative = head == "reasoning"
+            self.head = ReasoningHead(n_prototypes, n_classes, n_reasonings, negative)
+
+    def nearest_sites(self, x: Tensor) -> Tensor:
+        """Squared distance of every prototype to its nearest site, (n, P)."""
+        z = self.encoder(x)
+        if z.shape[1] == 1:
+            return squared_distances(z[:, 0], self.prototypes)
+        return map_sites(lambda s: squared_distances(s, self.prototypes), z).amin(2)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Return scores, activations, log activations and distances of rows."""
+        squared = self.nearest_sites(x)
+        log_activations = self.kernel(squared)
+        return {
+            **self.head(log_activations),
+            "activations": log_activations.exp(),
+            "log_activations": log_activations,
+            "distances": root(squared),
+        }
+
+    def kernel_head(self) -> KernelHead:
+        """Head and widths as the certificates take them."""
+        first, second = self.head.tables()
+        sigma, power = self.kernel.sigma, self.kernel.exponent
+        if isinstance(self.head, LinearHead):
+            return KernelHead.from_weights(first, second, sigma, power=power)
+        n_reasonings = self.head.n_reasonings
+        labels = torch.arange(first.shape[1], device=first.device) // n_reasonings
+        negative = second if self.head.negative else None
+        return KernelHead.from_reasoning(
+            first, negative, sigma, labels=labels, power=power
+        )
+
+    def kept_state(self, kept: Tensor) -> dict[str, Tensor]:
+        """State of the same network with the prototypes of a mask (P,) only."""
+        state = dict(self.state_dict())
+        names = ["prototypes", "head.weight", "head.logits"]
+        if len(self.kernel.log_sigma) == len(kept):
+            names += ["kernel.log_sigma", "kernel.start"]
+        for name in set(names) & set(state):
+            mask = kept
+            if name == "head.logits" and self.head.negative:
+                mask = kept.repeat(2)
+            state[name] = state[name][mask]
+        return state
+
+    @torch.no_grad()
+    def constrain_(self) -> None:
+        """Bring parameters back into their domain after a step."""
+        constrain = getattr(self.head, "constrain_", None)
+        if constrain is not None:
+            constrain()

@@ -1,0 +1,165 @@
+"""How alike a sample and a prototype are: distances, metrics and kernels."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+# Smallest squared distance whose root is taken: keeps the gradient of the root
+# finite where a sample and a prototype coincide.
+MIN_SQUARED_DISTANCE = 1e-12
+
+
+def squared_distances(z: Tensor, p: Tensor) -> Tensor:
+    r"""Squared Euclidean distances by one matrix product.
+
+    :math:`\|z\|^2 + \|p\|^2 - 2 z^\top p`, clamped at 0.
+
+    Parameters
+    ----------
+    z : Tensor of shape (..., D)
+        Embedded samples or sites.
+
+    p : Tensor of shape (P, D)
+        Prototypes.
+
+    Returns
+    -------
+    d : Tensor of shape (..., P)
+        Squared distances, at least 0. In float32 their error is about 1e-7 of the
+        squared norms.
+
+    Examples
+    --------
+    >>> import torch
+    >>> z = torch.tensor([[0.0, 0.0], [3.0, 0.0]])
+    >>> squared_distances(z, torch.tensor([[0.0, 4.0]]))
+    tensor([[16.],
+            [25.]])
+    """
+    norms = z.square().sum(-1, keepdim=True) + p.square().sum(-1)
+    return torch.clamp_min(norms - 2.0 * (z @ p.T), 0.0)
+
+
+def root(squared: Tensor) -> Tensor:
+    """Return the square root of squared distances with a finite gradient at 0.
+
+    Parameters
+    ----------
+    squared : Tensor
+        Squared distances, at least 0.
+
+    Returns
+    -------
+    d : Tensor of the same shape
+        Distances; those below 1e-6 are returned as 1e-6.
+    """
+    return squared.clamp_min(MIN_SQUARED_DISTANCE).sqrt()
+
+
+def map_sites(function, z: Tensor) -> Tensor:
+    """Apply a function of (m, D) to sites (n, T, D) and return (n, P, T).
+
+    Parameters
+    ----------
+    function : callable
+        Takes (m, D), returns (m, P).
+
+    z : Tensor of shape (n, T, D)
+        Sites of n samples.
+
+    Returns
+    -------
+    values : Tensor of shape (n, P, T)
+        Values of every prototype at every site.
+    """
+    n_sites = z.shape[1]
+    values = function(z.flatten(0, 1))
+    return values.unflatten(0, (-1, n_sites)).transpose(1, 2)
+
+
+class RBFKernel(nn.Module):
+    r"""Detection :math:`d_k = \exp(-\delta_k^q / \sigma_k)` of prototypes.
+
+    Parameters
+    ----------
+    n_prototypes : int
+        Number of prototypes P.
+
+    exponent : {1, 2}, default=2
+        The exponent q: 1 uses the metric distance, 2 its square (a Gaussian).
+
+    shared : bool, default=False
+        Whether all prototypes have one width.
+
+    trainable : bool, default=True
+        Whether the widths are learned.
+
+    References
+    ----------
+    Saralajew et al., A Robust Prototype-Based Network with Interpretable RBF
+    Classifier Foundations, AAAI 2025.
+    """
+
+    def __init__(self, n_prototypes, exponent=2, shared=False, trainable=True):
+        super().__init__()
+        self.n_prototypes = n_prototypes
+        self.exponent = exponent
+        n_widths = 1 if shared else n_prototypes
+        self.log_sigma: Tensor
+        if trainable:
+            self.log_sigma = nn.Parameter(torch.zeros(n_widths))
+        else:
+            self.register_buffer("log_sigma", torch.zeros(n_widths))
+        # Where the widths started: training is held near by a penalty.
+        self.start: Tensor
+        self.register_buffer("start", torch.zeros(n_widths))
+
+    @property
+    def sigma(self) -> Tensor:
+        """Widths, shape (P,), all positive."""
+        return self.log_sigma.exp().expand(self.n_prototypes)
+
+    @torch.no_grad()
+    def set_sigma(self, sigma) -> None:
+        """Set the widths from a number or P numbers."""
+        values = torch.as_tensor(sigma, dtype=self.log_sigma.dtype).log()
+        self.log_sigma.copy_(values.expand(self.log_sigma.shape))
+        self.start.copy_(self.log_sigma)
+
+    def drift(self) -> Tensor:
+        """Half the summed squared logarithm of the widths over their start."""
+        return 0.5 * (self.log_sigma - self.start).square().sum()
+
+    def forward(self, squared: Tensor) -> Tensor:
+        """Return log detections (n, P) from squared distances (n, P)."""
+        powered = squared if self.exponent == 2 else root(squared)
+        return -powered / self.sigma
+
+
+def width_rule(powered: Tensor, p0: float, weight: Tensor) -> Tensor:
+    r"""Widths from data: :math:`\sigma = -(\mu + s) / \ln p_0`.
+
+    Parameters
+    ----------
+    powered : Tensor of shape (n, P)
+        Distances of the training samples to the power of the kernel.
+
+    p0 : float
+        Detection probability at one standard deviation beyond the mean distance.
+
+    weight : Tensor of shape (n,)
+        Sample weights.
+
+    Returns
+    -------
+    sigma : Tensor of shape (P,)
+        A positive width for each prototype.
+    """
+    share = (weight / weight.sum())[:, None]
+    mean = (share * powered).sum(0)
+    spread = (share * (powered - mean).square()).sum(0).clamp_min(0).sqrt()
+    tiny = torch.finfo(powered.dtype).tiny ** 0.5
+    return ((mean + spread) / -math.log(p0)).clamp_min(tiny)

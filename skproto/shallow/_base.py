@@ -1,0 +1,190 @@
+"""What the shallow classifiers share: starting points and the rows behind them."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from skproto.base import PrototypeClassifier
+from skproto.training import TrainingData
+from skproto.utils import _parameters as rules
+from skproto.utils._initialization import start_class_prototypes, start_prototypes
+
+
+class ShallowPrototypeClassifier(PrototypeClassifier):
+    """Base of the RBF, CBC and LVQ classifiers.
+
+    Adds the parameters `n_prototypes_per_class`, `init` and `project`, starting
+    prototypes, projection onto training samples and the attributes that describe the
+    prototypes.
+    """
+
+    _parameter_rules = PrototypeClassifier._parameter_rules.extended(
+        n_prototypes_per_class=(
+            rules.integer(1),
+            rules.array(1, "an array-like with one int for each class"),
+        ),
+        init=(
+            rules.options("kmeans", "mean", "sample"),
+            rules.array(2, "an array-like of shape (n_prototypes, n_features)"),
+        ),
+        project_prototypes=rules.boolean(),
+    )
+
+    # -- starting points ---------------------------------------------------------------
+
+    def _class_counts(self, n_classes: int) -> np.ndarray:
+        counts = np.asarray(self.n_prototypes_per_class)
+        if counts.ndim == 0:
+            return np.full(n_classes, int(counts))
+        if len(counts) != n_classes or (counts < 1).any() or (counts % 1).any():
+            raise ValueError(
+                "The 'n_prototypes_per_class' parameter must be a positive int or one "
+                f"for each of the {n_classes} classes. Got "
+                f"{self.n_prototypes_per_class!r}."
+            )
+        return counts.astype(int)
+
+    def _start(self, data: TrainingData, encoder) -> tuple[np.ndarray, np.ndarray]:
+        """Return starting prototypes (P, D) and their class codes (P,)."""
+        counts = self._class_counts(data.n_classes)
+        Z = encode(encoder, data)
+        if isinstance(self.init, str):
+            return start_class_prototypes(
+                Z, data.y, data.weight, counts, self.init, data.rng
+            )
+        points = np.asarray(self.init, dtype=np.float64)
+        if len(points) != counts.sum():
+            raise ValueError(
+                f"The 'init' parameter must have one row for each of the {counts.sum()}"
+                f" prototypes, ordered by class. Got shape {points.shape}."
+            )
+        return self._given_points(points, encoder), np.repeat(
+            np.arange(len(counts)), counts
+        )
+
+    def _start_shared(self, data: TrainingData, encoder, n_prototypes: int):
+        """Return class-less starting prototypes (P, D)."""
+        Z = encode(encoder, data)
+        if isinstance(self.init, str):
+            points = start_prototypes(Z, data.weight, n_prototypes, self.init, data.rng)
+            if len(points) < n_prototypes and self.init != "mean":
+                warnings.warn(
+                    f"X has {len(points)} distinct samples, fewer than n_prototypes="
+                    f"{n_prototypes}. One prototype per distinct sample is used.",
+                    UserWarning,
+                    stacklevel=2,
+                )
+            return points
+        points = np.asarray(self.init, dtype=np.float64)
+        if len(points) != n_prototypes:
+            raise ValueError(
+                f"The 'init' parameter must have {n_prototypes} rows, one for each "
+                f"prototype. Got shape {points.shape}."
+            )
+        return self._given_points(points, encoder)
+
+    def _given_points(self, points: np.ndarray, encoder) -> np.ndarray:
+        if points.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"The 'init' parameter must have {self.n_features_in_} columns, one "
+                f"for each feature. Got shape {points.shape}."
+            )
+        scaled = torch.from_numpy(self._scaling.apply(points))
+        with torch.no_grad():
+            return encoder(scaled)[:, 0].numpy().astype(np.float64)
+
+    # -- after training ----------------------------------------------------------------
+
+    def _finish(self, module, data: TrainingData) -> None:
+        if self.project_prototypes:
+            self._projected = self._move_to_rows(module, data)
+
+    def _move_to_rows(self, module, data: TrainingData) -> np.ndarray:
+        """Put every prototype on its nearest eligible sample; return their numbers."""
+        index, _ = nearest_rows(module, data, self._eligible_codes())
+        rows = torch.from_numpy(data.dense(index)).to(module.prototypes.device)
+        with torch.no_grad():
+            module.prototypes.copy_(module.encoder(rows)[:, 0])
+        return index
+
+    def _eligible_codes(self) -> np.ndarray | None:
+        """Return class codes (P,) that projection must keep; None: any row will do."""
+        return None
+
+    def _collect(self, module, data: TrainingData, X) -> None:
+        latent = module.prototypes.detach().cpu().numpy().astype(np.float64)
+        index, distance = nearest_rows(module, data, None)
+        projected = self.__dict__.pop("_projected", None)
+        if projected is not None:
+            index, distance = projected, np.zeros_like(distance)
+        rows = X[data.rows[index]]
+        self.prototype_samples_ = rows.toarray() if sp.issparse(rows) else rows.copy()
+        self.prototype_indices_ = data.rows[index]
+        self.projection_distance_ = distance
+        self.prototypes_ = latent
+        if not self._encodes:
+            # Scaling back rounds; a projected prototype is its row to the last bit.
+            is_case = distance[:, None] == 0
+            self.prototypes_ = np.where(
+                is_case, self.prototype_samples_, self._scaling.invert(latent)
+            )
+        activations = self._forward(X[data.rows], ("activations",))["activations"]
+        wins = activations.argmax(axis=1)
+        self.win_counts_ = np.bincount(wins, minlength=len(latent))
+
+
+def encode(encoder, data: TrainingData) -> np.ndarray | sp.csr_array:
+    """First site of every sample, (n, D); the samples themselves without encoder."""
+    if encoder.body is None:
+        return data.X
+    encoder = copy.deepcopy(encoder).eval()
+    with torch.no_grad():
+        parts = [
+            encoder(torch.from_numpy(data.dense(rows)))[:, 0] for rows in data.chunks()
+        ]
+    return torch.cat(parts).numpy()
+
+
+def nearest_rows(module, data: TrainingData, codes: np.ndarray | None):
+    """Nearest training sample of every prototype.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Returns "distances" (n, P).
+
+    data : TrainingData
+        Samples to choose from.
+
+    codes : ndarray of shape (P,) or None
+        Class code that a prototype's sample must have; None: any.
+
+    Returns
+    -------
+    index : ndarray of shape (P,)
+        Number of the sample in `data`; ties go to the first.
+
+    distance : ndarray of shape (P,)
+        Its distance from the prototype, in the space of the model.
+    """
+    n_prototypes = len(module.prototypes)
+    index = np.zeros(n_prototypes, dtype=np.int64)
+    best = np.full(n_prototypes, np.inf)
+    device = module.prototypes.device
+    for rows in data.chunks():
+        x = torch.from_numpy(data.dense(rows)).to(device)
+        with torch.inference_mode():
+            distances = module(x)["distances"].double().cpu().numpy()
+        if codes is not None:
+            distances[data.y[rows, None] != codes] = np.inf
+        nearest = distances.argmin(axis=0)
+        found = distances[nearest, np.arange(n_prototypes)]
+        closer = found < best
+        index[closer] = rows.start + nearest[closer]
+        best[closer] = found[closer]
+    return index, best

@@ -1,0 +1,158 @@
+"""Certified radii of shallow classifiers."""
+
+from __future__ import annotations
+
+import copy
+from typing import ClassVar
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_consistent_length, column_or_1d
+from torch import nn
+
+from skproto.shallow._base import ShallowPrototypeClassifier
+from skproto.training import chunks
+
+# Entries of the largest intermediate array, in float64, while certifying.
+CERTIFY_ENTRIES = 4_000_000
+
+
+class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
+    """Base of the shallow classifiers: adds `certify` and `certified_accuracy`."""
+
+    # Names of the certificates, the tightest first.
+    _certificates: ClassVar[tuple[str, ...]]
+
+    def _certified_radius(self, module, x, codes, method) -> torch.Tensor:
+        """Radius (n,) for scaled rows x (n, f) and class codes, both float64."""
+        raise NotImplementedError
+
+    def _certificate_width(self) -> int:
+        """Entries of intermediate arrays per sample."""
+        raise NotImplementedError
+
+    def certify(self, X, y=None, *, method=None, units="scaled"):
+        """Radius within which no change of a sample alters its predicted class.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        y : array-like of shape (n_samples,), default=None
+            Classes to certify; the radius is negative where another is predicted.
+            None certifies the predicted classes.
+
+        method : str, default=None
+            Name of the certificate, see the class; None takes the tightest.
+
+        units : {"scaled", "input"}, default="scaled"
+            "scaled": Euclidean length in the space of the model, where every feature
+            has been divided by `scale_`. "input": in the user's units, a guarantee
+            that is smaller by the factor ``scale_.min()``.
+
+        Returns
+        -------
+        radius : ndarray of shape (n_samples,)
+            Radii, a lower bound of the distance to the decision boundary.
+
+        Raises
+        ------
+        ValueError
+            If the method or the units are unknown, a label of `y` was not seen in
+            `fit`, or the encoder is not linear.
+        """
+        X = self._check_input(X)
+        method = self._check_method(method)
+        if units not in ("scaled", "input"):
+            raise ValueError(f"units must be 'scaled' or 'input'. Got {units!r}.")
+        stretch = self._encoder_stretch()
+        predicted = self._codes(self._forward(X, ("scores", "log_scores")))
+        codes = predicted if y is None else self._label_codes(X, y)
+        module = copy.deepcopy(self._module).double().cpu()
+        radius = np.empty(X.shape[0])
+        size = max(1, min(8192, CERTIFY_ENTRIES // self._certificate_width()))
+        for rows in chunks(X.shape[0], size):
+            x = torch.from_numpy(self._scaling.apply_double(X[rows]))
+            with torch.no_grad():
+                found = self._certified_radius(
+                    module, x, torch.from_numpy(codes[rows]), method
+                )
+            radius[rows] = found.numpy()
+        if y is None:
+            # In float64 a tie of the float32 prediction may fall the other way.
+            radius = np.maximum(radius, 0.0)
+        radius = radius / stretch
+        return radius * self.scale_.min() if units == "input" else radius
+
+    def certified_accuracy(self, X, y, eps, *, method=None, units="scaled"):
+        """Share of samples that are classified right whatever change of size `eps`.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        y : array-like of shape (n_samples,)
+            True labels.
+
+        eps : float or array-like of floats
+            Sizes of the change, at least 0.
+
+        method, units : str
+            See :meth:`certify`.
+
+        Returns
+        -------
+        accuracy : float or ndarray
+            One value for each `eps`; for 0 the accuracy, ties counted as wrong.
+        """
+        sizes = np.asarray(eps, dtype=np.float64)
+        if not (sizes >= 0).all():
+            raise ValueError(f"eps must be at least 0. Got {eps!r}.")
+        radius = self.certify(X, y, method=method, units=units)
+        share = (radius > sizes[..., None]).mean(axis=-1)
+        return float(share) if share.ndim == 0 else share
+
+    def _radius(self, X) -> np.ndarray | None:
+        if self._encodes and not self._has_linear_encoder():
+            return None
+        return self.certify(X)
+
+    def _check_method(self, method: str | None) -> str:
+        if method is None:
+            return self._certificates[0]
+        if method not in self._certificates:
+            raise ValueError(
+                f"method must be one of {self._certificates} for this "
+                f"{type(self).__name__}. Got {method!r}."
+            )
+        return method
+
+    def _has_linear_encoder(self) -> bool:
+        body = self._module.encoder.body
+        return body is None or isinstance(body, nn.Linear)
+
+    def _encoder_stretch(self) -> float:
+        """Largest factor by which the encoder stretches a change of its input."""
+        body = self._module.encoder.body
+        if body is None:
+            return 1.0
+        if not isinstance(body, nn.Linear):
+            raise ValueError(
+                f"{type(self).__name__} can certify without an encoder or with an "
+                f"nn.Linear. Got {type(body).__name__}."
+            )
+        with torch.no_grad():
+            return float(torch.linalg.matrix_norm(body.weight.double(), 2))
+
+    def _label_codes(self, X, y) -> np.ndarray:
+        y = column_or_1d(y)
+        check_consistent_length(X, y)
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"y has labels that were not seen in fit: {unknown.tolist()}; known "
+                f"are {self.classes_.tolist()}."
+            )
+        return np.asarray(np.searchsorted(self.classes_, y))

@@ -1,0 +1,222 @@
+"""What RBF and CBC classifiers share: kernel widths, head and evidence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import softmax
+
+from skproto.nn import (
+    CrossEntropy,
+    MarginLoss,
+    NegativeLogLikelihood,
+    Penalty,
+    RBFNetwork,
+    RobustLoss,
+    width_rule,
+)
+from skproto.nn.certificates import certified_radius
+from skproto.nn.similarity import root
+from skproto.shallow._certified import CertifiedPrototypeClassifier
+from skproto.training import TrainingData
+from skproto.utils import _parameters as rules
+
+EXPONENTS = {"metric": 1, "squared": 2}
+
+# Margins that margin=None stands for: a share of probability, a scaled distance.
+DEFAULT_MARGINS = {"margin": 0.05, "robust": 0.5}
+
+# Fitted attributes with one entry for each prototype.
+PER_PROTOTYPE = (
+    "prototypes_",
+    "prototype_ids_",
+    "prototype_indices_",
+    "prototype_labels_",
+    "prototype_samples_",
+    "projection_distance_",
+    "sigma_",
+    "win_counts_",
+)
+
+# Samples from which the widths are computed.
+MAX_WIDTH_SAMPLES = 10_000
+
+
+class RBFNetworkClassifier(CertifiedPrototypeClassifier):
+    """Base of the classifiers whose module is an :class:`~skproto.nn.RBFNetwork`."""
+
+    _module_class = RBFNetwork
+    _certificates = ("envelope", "closed", "theorem")
+    _parameter_rules = CertifiedPrototypeClassifier._parameter_rules.extended(
+        n_prototypes=(rules.none(), rules.integer(1)),
+        kernel=rules.options("metric", "squared"),
+        sigma=(rules.options("auto"), rules.real(0), rules.array(1)),
+        shared_sigma=rules.boolean(),
+        train_sigma=rules.boolean(),
+        p0=rules.real(0, 1),
+        alpha=rules.real(0, ends="[)"),
+        margin=(rules.none(), rules.real(0)),
+        certificate=rules.options("envelope", "theorem"),
+        width_penalty=rules.real(0, ends="[)"),
+    )
+
+    def _head(self) -> str:
+        """Name of the head, see :class:`~skproto.nn.RBFNetwork`."""
+        raise NotImplementedError
+
+    def _make_module(self, data: TrainingData) -> RBFNetwork:
+        encoder, dim = self._make_encoder(data.n_features)
+        if self.n_prototypes is None:
+            points, codes = self._start(data, encoder)
+        else:
+            points, codes = self._start_shared(data, encoder, self.n_prototypes), None
+        module = RBFNetwork(
+            len(points),
+            dim,
+            data.n_classes,
+            self._head(),
+            exponent=EXPONENTS[self.kernel],
+            shared_sigma=self.shared_sigma,
+            train_sigma=self.train_sigma,
+            n_reasonings=getattr(self, "n_reasonings", 1),
+            encoder=encoder,
+        )
+        with torch.no_grad():
+            module.prototypes.copy_(torch.as_tensor(points))
+            self._start_widths(module, data)
+            self._start_head(module.head, class_shares(module, data, codes), data.rng)
+        return module
+
+    def _start_widths(self, module: RBFNetwork, data: TrainingData) -> None:
+        if self.sigma != "auto":
+            sigma = np.asarray(self.sigma, dtype=np.float64)
+            if (sigma <= 0).any() or sigma.size not in (1, module.kernel.n_prototypes):
+                raise ValueError(
+                    "The 'sigma' parameter must be positive: 'auto', one number or one "
+                    f"for each of the {module.kernel.n_prototypes} prototypes. Got "
+                    f"{self.sigma!r}."
+                )
+            module.kernel.set_sigma(sigma.mean() if self.shared_sigma else sigma)
+            return
+        index = np.arange(len(data))
+        if len(data) > MAX_WIDTH_SAMPLES:
+            index = np.sort(data.rng.choice(index, MAX_WIDTH_SAMPLES, replace=False))
+        squared = module.nearest_sites(torch.from_numpy(data.dense(index)))
+        powered = squared if self.kernel == "squared" else root(squared)
+        weight = torch.from_numpy(data.weight[index])
+        widths = width_rule(powered.double(), self.p0, weight)
+        module.kernel.set_sigma(widths.mean() if self.shared_sigma else widths)
+
+    def _start_head(self, head, shares: torch.Tensor, rng) -> None:
+        """Start the head from the class shares (P, K) around each prototype."""
+        raise NotImplementedError
+
+    def _codes(self, outputs) -> np.ndarray:
+        scores = outputs["scores"]
+        codes = scores.argmax(axis=1)
+        if "log_scores" in outputs:
+            # All detections underflow: the log scores still tell the classes apart.
+            dark = scores.max(axis=1) <= 0
+            codes[dark] = outputs["log_scores"][dark].argmax(axis=1)
+        return codes
+
+    def _probabilities(self, outputs) -> np.ndarray:
+        if "log_scores" not in outputs:
+            return softmax(outputs["scores"], axis=1)
+        scores = outputs["scores"]
+        total = scores.sum(axis=1, keepdims=True)
+        log_scores = outputs["log_scores"].astype(np.float64)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(total > 0, scores / total, softmax(log_scores, axis=1))
+
+    def _main_term(self):
+        """Return the loss term that the `loss` parameter names."""
+        raise NotImplementedError
+
+    def _named_term(self, loss: str):
+        margin = self.margin
+        if margin is None:
+            margin = DEFAULT_MARGINS.get(loss, 0.0)
+        if loss == "margin":
+            return MarginLoss(margin)
+        if loss == "robust":
+            return RobustLoss(margin, self.certificate)
+        return {"cross_entropy": CrossEntropy(), "nll": NegativeLogLikelihood()}[loss]
+
+    def _loss_terms(self):
+        terms = [self._main_term()]
+        if self.alpha:
+            terms.append(Penalty(weight_decay, "weight_decay", self.alpha))
+        if self.width_penalty and self.train_sigma:
+            terms.append(Penalty(width_drift, "width_drift", self.width_penalty))
+        return terms
+
+    def _kernel_evidence(self) -> dict[str, Any]:
+        return {"kernel": self.kernel, "bandwidths": self.sigma_}
+
+    def _certified_radius(self, module, x, codes, method) -> torch.Tensor:
+        squared = module.nearest_sites(x)
+        head = module.kernel_head()
+        return certified_radius(root(squared), head, codes, method=method)
+
+    def _certificate_width(self) -> int:
+        n_concepts = self._module.head.tables()[0].shape[1]
+        return len(self.prototypes_) * n_concepts * self._module.head.n_reasonings
+
+    def _keep(self, kept: np.ndarray):
+        """Keep the prototypes of a mask (P,) and what belongs to them."""
+        if not kept.any():
+            raise ValueError("No prototype would be left; use a lower threshold.")
+        config = {**self._module.config, "n_prototypes": int(kept.sum())}
+        module = RBFNetwork(**config, encoder=self._module.encoder)
+        module.load_state_dict(self._module.kept_state(torch.from_numpy(kept)))
+        self.net_ = self._make_prediction_net(module)
+        for name in PER_PROTOTYPE:
+            if hasattr(self, name):
+                setattr(self, name, getattr(self, name)[kept])
+        self._read_head()
+        return self
+
+    def _read_head(self) -> None:
+        """Set the fitted attributes that describe the head."""
+        raise NotImplementedError
+
+    def _tables(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the two tables of the head, see its `tables`, in float64."""
+        first, second = (t.detach().double().cpu() for t in self._module.head.tables())
+        return first.numpy(), second.numpy()
+
+    def _collect(self, module, data: TrainingData, X) -> None:
+        super()._collect(module, data, X)
+        self.sigma_ = module.kernel.sigma.detach().double().cpu().numpy()
+        self._read_head()
+
+
+def class_shares(module, data: TrainingData, codes) -> torch.Tensor:
+    """Share of each class around each prototype, (P, K).
+
+    A prototype that was started from one class belongs to it; the others get the
+    weighted class shares of the samples nearest to them.
+    """
+    n_prototypes = len(module.prototypes)
+    shares = np.zeros((n_prototypes, data.n_classes))
+    if codes is not None:
+        shares[np.arange(n_prototypes), codes] = 1.0
+        return torch.from_numpy(shares).float()
+    for rows in data.chunks():
+        nearest = module.nearest_sites(torch.from_numpy(data.dense(rows))).argmin(1)
+        np.add.at(shares, (nearest.numpy(), data.y[rows]), data.weight[rows])
+    shares += 1e-9
+    return torch.from_numpy(shares / shares.sum(1, keepdims=True)).float()
+
+
+def weight_decay(module) -> torch.Tensor:
+    """Half the sum of the squared weights or logits of the head."""
+    return module.head.half_squared_norm()
+
+
+def width_drift(module) -> torch.Tensor:
+    """Half the summed squared logarithm of the widths over their start."""
+    return module.kernel.drift()

@@ -1,0 +1,38 @@
+"""skorch glue: the net, in-memory batches, phases and callbacks."""
+
+from skproto.training._callbacks import (
+    ContextBridge,
+    Convergence,
+    HeldOutStopping,
+    ProgressLine,
+    TermRecorder,
+)
+from skproto.training._data import BatchDataset, BatchLoader, TrainingData, chunks
+from skproto.training._net import PhaseEndError, PrototypeNet, WeightedTerms
+from skproto.training._phases import (
+    SOLVERS,
+    Phase,
+    history_frame,
+    make_net,
+    run_phases,
+)
+
+__all__ = [
+    "SOLVERS",
+    "BatchDataset",
+    "BatchLoader",
+    "ContextBridge",
+    "Convergence",
+    "HeldOutStopping",
+    "Phase",
+    "PhaseEndError",
+    "ProgressLine",
+    "PrototypeNet",
+    "TermRecorder",
+    "TrainingData",
+    "WeightedTerms",
+    "chunks",
+    "history_frame",
+    "make_net",
+    "run_phases",
+]

@@ -1,0 +1,169 @@
+"""skorch callbacks that every estimator trains with."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+from skorch.callbacks import Callback, EarlyStopping
+
+from skproto.training._net import PhaseEndError
+
+
+class TermRecorder(Callback):
+    """Record the epoch's mean of every loss term; stop on NaN and inf."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Start the sums of the epoch."""
+        self._sums: dict[str, float] = {}
+        self._n_samples = 0
+
+    def on_batch_end(self, net, batch=None, training=False, terms=None, **kwargs):
+        """Add a training batch's terms, or raise if one of them is not finite."""
+        if not training or terms is None:
+            return
+        size = len(batch[1][0])
+        self._n_samples += size
+        for name, value in terms.items():
+            number = float(value)
+            if not math.isfinite(number):
+                raise ValueError(_non_finite_message(net, name, number))
+            self._sums[name] = self._sums.get(name, 0.0) + number * size
+
+    def on_epoch_end(self, net, **kwargs):
+        """Write the means to the history."""
+        for name, total in self._sums.items():
+            net.history.record(name, total / max(self._n_samples, 1))
+
+
+def _non_finite_message(net, name: str, value: float) -> str:
+    epoch = len(net.history)
+    if epoch == 1:
+        cause = (
+            "at the very start the likely cause is input on an extreme scale or an "
+            "encoder that returns non-finite values"
+        )
+    else:
+        cause = (
+            f"the likely cause is a learning rate that is too large (lr={net.lr!r}); "
+            "try a smaller lr"
+        )
+    return f"The loss term {name!r} became {value} in epoch {epoch}: {cause}."
+
+
+class HeldOutStopping(EarlyStopping):
+    """Stop when the held-out loss no longer falls and restore the best weights.
+
+    skorch keeps the weights of the best epoch; this one also treats an epoch without
+    a held-out loss (an epoch that was interrupted) as none.
+    """
+
+    def __init__(self, patience: int):
+        super().__init__(
+            monitor="valid_loss", patience=patience, threshold=1e-4, load_best=True
+        )
+
+
+class Convergence(Callback):
+    """End a phase when the training loss has stopped moving.
+
+    Parameters
+    ----------
+    tolerance : float, default=1e-7
+        Relative change of the loss below which an epoch counts as standing still.
+
+    patience : int, default=2
+        Number of such epochs in a row that end the phase.
+    """
+
+    def __init__(self, tolerance=1e-7, patience=2):
+        self.tolerance = tolerance
+        self.patience = patience
+
+    def on_train_begin(self, net, **kwargs):
+        """Forget the last phase."""
+        self._previous = math.inf
+        self._still = 0
+
+    def on_epoch_end(self, net, **kwargs):
+        """Compare with the epoch before."""
+        loss = net.history[-1, "train_loss"]
+        change = abs(loss - self._previous)
+        small = change <= self.tolerance * max(abs(loss), abs(self._previous), 1.0)
+        self._still = self._still + 1 if small else 0
+        self._previous = loss
+        if self._still >= self.patience:
+            raise PhaseEndError
+
+
+class ProgressLine(Callback):
+    """Show the epoch and the loss on one line that is written over.
+
+    Parameters
+    ----------
+    owner : str
+        Name of the estimator.
+
+    max_epochs : int
+        Number of epochs of all phases together.
+    """
+
+    def __init__(self, owner, max_epochs):
+        self.owner = owner
+        self.max_epochs = max_epochs
+
+    def on_epoch_end(self, net, **kwargs):
+        """Write the line anew."""
+        loss = net.history[-1, "train_loss"]
+        epoch = len(net.history)
+        sys.stdout.write(f"\r{self.owner}: epoch {epoch}/{self.max_epochs}")
+        sys.stdout.write(f", loss {loss:.5g}".ljust(24))
+        sys.stdout.flush()
+
+    def on_train_end(self, net, **kwargs):
+        """Leave the last line standing."""
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+
+
+class ContextBridge(Callback):
+    """Tell scikit-learn's callbacks about every epoch.
+
+    Parameters
+    ----------
+    estimator : estimator
+        The estimator being fitted.
+
+    context : sklearn.callback.CallbackContext
+        Context of its `fit`; each epoch becomes a subtask of it.
+
+    X, y, metadata : object
+        What the user passed to `fit`, for the callbacks that ask for it.
+
+    snapshot : callable
+        Takes no argument, returns the attributes that make a copy of the estimator
+        ready to predict as it stands.
+    """
+
+    def __init__(self, estimator, context, X, y, metadata, snapshot):
+        self.estimator = estimator
+        self.context = context
+        self.passed = {"X": X, "y": y, "metadata": metadata}
+        self.snapshot = snapshot
+
+    def _arguments(self):
+        return {
+            "estimator": self.estimator,
+            "reconstruction_attributes": self.snapshot,
+            **self.passed,
+        }
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Open a subtask."""
+        self._epoch = self.context.subcontext(task_name="epoch")
+        self._epoch.call_on_fit_task_begin(**self._arguments())
+
+    def on_epoch_end(self, net, **kwargs):
+        """Close the subtask; stop if a callback says so."""
+        if self._epoch.call_on_fit_task_end(**self._arguments()):
+            raise PhaseEndError

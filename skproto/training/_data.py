@@ -1,0 +1,163 @@
+"""Training data in memory and batches of it, without a loop over samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+Batch = tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Validated training samples, as the estimators' hooks see them.
+
+    Parameters
+    ----------
+    X : ndarray or CSR array of shape (n_samples, n_features), float32
+        Samples in the scaled space of the model.
+
+    y : ndarray of shape (n_samples,), int64
+        Class codes 0 .. n_classes - 1.
+
+    weight : ndarray of shape (n_samples,), float64
+        Positive sample weights, class weights included, of mean 1.
+
+    rows : ndarray of shape (n_samples,), int64
+        Row number of each sample in what the user passed to `fit`.
+
+    n_classes : int
+        Number of classes.
+
+    rng : numpy.random.RandomState
+        Source of all randomness in the estimator's hooks.
+    """
+
+    X: Any
+    y: np.ndarray
+    weight: np.ndarray
+    rows: np.ndarray
+    n_classes: int
+    rng: np.random.RandomState
+
+    def __len__(self) -> int:
+        return self.X.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns of `X`."""
+        return self.X.shape[1]
+
+    def dense(self, index: np.ndarray | slice) -> np.ndarray:
+        """Rows of `X` as a dense float32 array of shape (n_rows, n_features)."""
+        rows = self.X[index]
+        return rows.toarray() if sp.issparse(rows) else rows
+
+    def subset(self, index: np.ndarray) -> TrainingData:
+        """Return the samples at `index`, the weights rescaled to mean 1."""
+        weight = self.weight[index]
+        return replace(
+            self,
+            X=self.X[index],
+            y=self.y[index],
+            weight=weight / weight.mean(),
+            rows=self.rows[index],
+        )
+
+    def chunks(self, size: int = 8192) -> Iterator[slice]:
+        """Consecutive slices that cover all rows, `size` rows each."""
+        return chunks(len(self), size)
+
+
+def chunks(n_rows: int, size: int) -> Iterator[slice]:
+    """Consecutive slices of `size` rows that cover `n_rows` rows."""
+    for start in range(0, n_rows, size):
+        yield slice(start, min(start + size, n_rows))
+
+
+class BatchDataset(torch.utils.data.Dataset):
+    """A data set that hands out whole batches by index.
+
+    It also serves single samples, so that any torch `DataLoader` given through
+    ``net_params={"iterator_train": ...}`` works on it.
+
+    Parameters
+    ----------
+    data : TrainingData
+        Samples, codes and weights.
+    """
+
+    def __init__(self, data: TrainingData):
+        self.X: Any = data.X if sp.issparse(data.X) else torch.from_numpy(data.X)
+        self.y = torch.from_numpy(data.y)
+        self.weight = torch.from_numpy(data.weight.astype(np.float32))
+        self._whole: Batch | None = None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index: int) -> Batch:
+        x = self._rows(slice(index, index + 1))[0]
+        return x, (self.y[index], self.weight[index])
+
+    def _rows(self, index: torch.Tensor | slice) -> torch.Tensor:
+        if not sp.issparse(self.X):
+            return self.X[index]
+        rows = index if isinstance(index, slice) else index.numpy()
+        return torch.from_numpy(self.X[rows].toarray())
+
+    def batch(self, index: torch.Tensor | slice) -> Batch:
+        """Return samples, codes and weights at `index`."""
+        return self._rows(index), (self.y[index], self.weight[index])
+
+    def whole(self) -> Batch:
+        """Return all samples as one batch, always the same tensors."""
+        if self._whole is None:
+            self._whole = self.batch(slice(None))
+        return self._whole
+
+
+class BatchLoader:
+    """Iterate over a `BatchDataset` batch by batch.
+
+    Parameters
+    ----------
+    dataset : BatchDataset
+        What to iterate over.
+
+    batch_size : int, default=512
+        Rows of a batch; the last one may be smaller.
+
+    shuffle : bool, default=False
+        Whether to draw a new order for every pass.
+
+    generator : torch.Generator, default=None
+        Source of the orders.
+    """
+
+    def __init__(self, dataset, batch_size=512, shuffle=False, generator=None):
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.generator = generator
+
+    def __len__(self) -> int:
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        n_rows = len(self.dataset)
+        if n_rows <= self.batch_size:
+            yield self.dataset.whole()
+            return
+        if not self.shuffle:
+            for rows in chunks(n_rows, self.batch_size):
+                yield self.dataset.batch(rows)
+            return
+        order = torch.randperm(n_rows, generator=self.generator)
+        for index in order.split(self.batch_size):
+            yield self.dataset.batch(index)

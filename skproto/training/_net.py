@@ -1,0 +1,169 @@
+"""The skorch net of every estimator: named loss terms, solvers, stopping."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+from skorch.dataset import unpack_data
+from skorch.utils import to_tensor
+from torch import nn
+from torch.nn.utils import parameters_to_vector
+
+
+class PhaseEndError(Exception):
+    """Raised by a callback that wants the current phase to end."""
+
+
+class WeightedTerms(nn.Module):
+    """The loss: a weighted sum of named terms.
+
+    Parameters
+    ----------
+    terms : list of LossTerm
+        Objects with `name`, `weight` and a call
+        ``term(outputs, target, module)`` that returns one value per sample, which is
+        averaged with the sample weights, or a scalar.
+    """
+
+    def __init__(self, terms):
+        super().__init__()
+        self.terms = list(terms)
+
+    def forward(self, outputs, target, sample_weight, module):
+        """Return the total loss and a dict of the unweighted terms, all scalars."""
+        values = {}
+        total = 0.0
+        for term in self.terms:
+            value = term(outputs, target, module)
+            if value.ndim:
+                value = (value * sample_weight).mean()
+            values[term.name] = value
+            total = total + term.weight * value
+        return total, values
+
+
+class EvaluationMemo:
+    """Loss and gradients at the points that L-BFGS visited in its last step.
+
+    The line search of one step ends at a point that it has evaluated; the next step
+    begins by evaluating it again. Remembering it saves one evaluation in two.
+    """
+
+    def __init__(self):
+        self._batch = None
+        self._points = []
+
+    def recall(self, batch, parameters):
+        """Restore the gradients of the current point; None if it is not known."""
+        if batch is not self._batch:
+            self.forget(batch)
+            return None
+        point = parameters_to_vector(parameters)
+        for known, gradients, step in self._points:
+            if torch.equal(known, point):
+                for parameter, gradient in zip(parameters, gradients, strict=True):
+                    parameter.grad = gradient
+                return step
+        return None
+
+    def remember(self, parameters, step):
+        """Store the current point with its gradients."""
+        gradients = [None if p.grad is None else p.grad.clone() for p in parameters]
+        point = parameters_to_vector(parameters).detach().clone()
+        self._points.append((point, gradients, step))
+
+    def forget(self, batch=None):
+        """Drop all points; those to come belong to `batch`."""
+        self._batch = batch
+        self._points = []
+
+
+def _as_barrier(step, parameters):
+    """Make a trial point without a finite loss one that the line search backs off."""
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad.zero_()
+    return {**step, "loss": torch.full_like(step["loss"], torch.inf)}
+
+
+class PrototypeNet(NeuralNet):
+    """A skorch net whose loss is a list of named, weighted terms.
+
+    `criterion` is a :class:`WeightedTerms`; batches are
+    ``(x, (target, sample_weight))``. Training is run by
+    :func:`skproto.training.run_phases`; :meth:`fit` is left to skorch.
+    """
+
+    def infer(self, x, **fit_params):
+        """Return the module's outputs, a dict of tensors, for a batch."""
+        return self.module_(to_tensor(x, device=self.device), **fit_params)
+
+    def get_loss(self, y_pred, y_true, X=None, training=False):
+        """Return the total loss and the values of its terms."""
+        target, weight = to_tensor(y_true, device=self.device)
+        return self.criterion_(y_pred, target, weight, self.module_)
+
+    def train_step_single(self, batch, **fit_params):
+        """Compute outputs, loss, terms and gradients for a batch."""
+        self._set_training(True)
+        Xi, yi = unpack_data(batch)
+        outputs = self.infer(Xi, **fit_params)
+        loss, terms = self.get_loss(outputs, yi, X=Xi, training=True)
+        loss.backward()
+        terms = {name: value.detach() for name, value in terms.items()}
+        return {"loss": loss.detach(), "y_pred": outputs, "terms": terms}
+
+    def validation_step(self, batch, **fit_params):
+        """Compute outputs, loss and terms for a held-out batch."""
+        self._set_training(False)
+        Xi, yi = unpack_data(batch)
+        with torch.no_grad():
+            outputs = self.infer(Xi, **fit_params)
+            loss, terms = self.get_loss(outputs, yi, X=Xi, training=False)
+        return {"loss": loss, "y_pred": outputs, "terms": terms}
+
+    def train_step(self, batch, **fit_params):
+        """Take one optimisation step on a batch."""
+        if isinstance(self.optimizer_, torch.optim.LBFGS):
+            return self._lbfgs_step(batch, **fit_params)
+        step = super().train_step(batch, **fit_params)
+        constrain = getattr(self.module_, "constrain_", None)
+        if constrain is not None:
+            constrain()
+        return step
+
+    def _lbfgs_step(self, batch, **fit_params):
+        parameters = [p for p in self.module_.parameters() if p.requires_grad]
+        memo: EvaluationMemo = self.__dict__.setdefault("_memo", EvaluationMemo())
+        first: dict[str, Any] = {}
+
+        def closure():
+            step = memo.recall(batch, parameters)
+            if not first:
+                memo.forget(batch)
+            if step is None:
+                self._zero_grad_optimizer()
+                step = self.train_step_single(batch, **fit_params)
+                if first and not torch.isfinite(step["loss"]):
+                    step = _as_barrier(step, parameters)
+                memo.remember(parameters, step)
+            if not first:
+                first.update(step)
+            return step["loss"]
+
+        self.optimizer_.step(closure)
+        return first
+
+    def notify(self, method_name, **cb_kwargs):
+        """Call the callbacks' hooks; skorch's way to stop becomes `PhaseEndError`."""
+        try:
+            super().notify(method_name, **cb_kwargs)
+        except KeyboardInterrupt:
+            raise PhaseEndError from None
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        state.pop("_memo", None)
+        return state

@@ -1,0 +1,225 @@
+"""Phases: which parameters move, how fast and for how long."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import torch
+
+from skproto.training._callbacks import TermRecorder
+from skproto.training._data import BatchDataset, BatchLoader
+from skproto.training._net import PhaseEndError, PrototypeNet, WeightedTerms
+
+SOLVERS = ("lbfgs", "adam", "adamw")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training under one rule.
+
+    Parameters
+    ----------
+    name : str
+        Name shown in the history.
+
+    max_epochs : int
+        Passes over the data; for ``solver="lbfgs"`` its iterations.
+
+    lr : float
+        Learning rate of the parameters that `group_lr` does not name. L-BFGS finds
+        its own step length and ignores it.
+
+    solver : {"lbfgs", "adam", "adamw"}, default="adam"
+        "lbfgs" uses all data at once with a strong Wolfe line search.
+
+    trainable : tuple of str or None, default=None
+        Prefixes of the names of the parameters that move; None: all.
+
+    group_lr : dict of str to float, default={}
+        Learning rate by prefix of the parameter's name.
+
+    callbacks : tuple of skorch callbacks, default=()
+        Callbacks of this phase alone.
+    """
+
+    name: str
+    max_epochs: int
+    lr: float
+    solver: str = "adam"
+    trainable: tuple[str, ...] | None = None
+    group_lr: Mapping[str, float] = field(default_factory=dict)
+    callbacks: tuple[Any, ...] = ()
+
+
+def make_net(
+    module: torch.nn.Module,
+    terms: Sequence[Any],
+    *,
+    callbacks: Sequence[Any] = (),
+    net_params: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> PrototypeNet:
+    """Build the net that trains `module`.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Returns a dict of tensors.
+
+    terms : sequence of LossTerm
+        Named, weighted terms of the loss.
+
+    callbacks : sequence of skorch callbacks
+        Callbacks beside the one that records the terms.
+
+    net_params : mapping, default=None
+        Parameters of the skorch net that the user sets; they have the last word, and
+        their callbacks come on top.
+
+    **settings : object
+        Parameters of the skorch net that the estimator sets.
+
+    Returns
+    -------
+    net : PrototypeNet
+        Not initialised yet.
+    """
+    overrides = dict(net_params or {})
+    own = [("terms", TermRecorder()), *callbacks]
+    overrides["callbacks"] = [*own, *overrides.pop("callbacks", [])]
+    settings = {
+        "optimizer": torch.optim.Adam,
+        "train_split": None,
+        "iterator_train": BatchLoader,
+        "iterator_train__shuffle": True,
+        "iterator_valid": BatchLoader,
+        **settings,
+        **overrides,
+    }
+    if not settings.get("verbose", 0) > 1:
+        settings.setdefault("callbacks__print_log", None)
+    if settings["iterator_train"] is not BatchLoader:
+        settings.pop("iterator_train__generator", None)
+    return PrototypeNet(module, criterion=WeightedTerms(terms), **settings)
+
+
+def run_phases(
+    net: PrototypeNet,
+    phases: Sequence[Phase],
+    dataset: BatchDataset,
+    held_out: BatchDataset | None = None,
+    *,
+    fixed: frozenset[str] = frozenset(),
+) -> bool:
+    """Train `net` through `phases`; return False if the user interrupted it.
+
+    Parameters
+    ----------
+    net : PrototypeNet
+        Initialised here if it is not yet.
+
+    phases : sequence of Phase
+        What to do, in order.
+
+    dataset, held_out : BatchDataset
+        Training samples, and those kept back for early stopping.
+
+    fixed : frozenset of str
+        Names of net parameters that the user has set and no phase may change.
+    """
+    if not net.initialized_:
+        net.initialize()
+    if held_out is not None:
+        net.train_split = lambda train, y=None, **kwargs: (train, held_out)
+    try:
+        for phase in phases:
+            _run_phase(net, phase, dataset, fixed)
+    except KeyboardInterrupt:
+        warnings.warn(
+            f"Training was interrupted after {len(net.history)} epochs; the estimator "
+            "is usable as it stands.",
+            UserWarning,
+            stacklevel=4,
+        )
+        return False
+    finally:
+        net.train_split = None
+        net.module_.requires_grad_(True)
+        net.module_.eval()
+    return True
+
+
+def _run_phase(net, phase, dataset, fixed) -> None:
+    moving = _select(net.module_, phase.trainable)
+    for name, parameter in net.module_.named_parameters():
+        parameter.requires_grad_(name in moving)
+    _set_optimizer(net, phase, len(dataset), fixed)
+    extra = [(f"{phase.name}_{i}", cb) for i, cb in enumerate(phase.callbacks)]
+    standing = net.callbacks_
+    net.callbacks_ = [*standing, *extra]
+    n_before = len(net.history)
+    try:
+        net.notify("on_train_begin", X=dataset, y=None)
+        net.fit_loop(dataset, None, epochs=phase.max_epochs)
+    except PhaseEndError:
+        pass
+    finally:
+        for row in net.history[n_before:]:
+            row["phase"] = phase.name
+        if len(net.history):
+            net.notify("on_train_end", X=dataset, y=None)
+        net.callbacks_ = standing
+
+
+def _set_optimizer(net, phase, n_samples, fixed) -> None:
+    for name in [n for n in vars(net) if n.startswith("optimizer__")]:
+        if name not in fixed:
+            delattr(net, name)
+    for name, value in _optimizer_settings(phase, n_samples).items():
+        if name not in fixed:
+            setattr(net, name, value)
+    net._initialize_optimizer()
+
+
+def _select(module, prefixes: tuple[str, ...] | None) -> set[str]:
+    names = [name for name, _ in module.named_parameters()]
+    if prefixes is None:
+        return set(names)
+    return {name for name in names if name.startswith(prefixes)}
+
+
+def _optimizer_settings(phase: Phase, n_samples: int) -> dict[str, Any]:
+    if phase.solver == "lbfgs":
+        return {
+            "optimizer": torch.optim.LBFGS,
+            "lr": 1.0,
+            "batch_size": n_samples,
+            "optimizer__max_iter": 1,
+            "optimizer__max_eval": 30,
+            "optimizer__history_size": 20,
+            "optimizer__line_search_fn": "strong_wolfe",
+            "optimizer__tolerance_grad": 1e-9,
+            "optimizer__tolerance_change": 1e-12,
+        }
+    optimizers = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    groups = [(f"{prefix}*", {"lr": lr}) for prefix, lr in phase.group_lr.items()]
+    settings: dict[str, Any] = {"optimizer": optimizers[phase.solver], "lr": phase.lr}
+    if groups:
+        settings["optimizer__param_groups"] = groups
+    return settings
+
+
+def history_frame(net: PrototypeNet) -> pd.DataFrame:
+    """Return the history as a frame: one row an epoch, one column a loss term."""
+    hidden = {"batches", "train_batch_count", "valid_batch_count"}
+    rows = []
+    for row in net.history:
+        kept = {k: v for k, v in row.items() if k not in hidden}
+        rows.append({k: v for k, v in kept.items() if not k.endswith("_best")})
+    frame = pd.DataFrame(rows)
+    first = [c for c in ("epoch", "phase", "train_loss", "valid_loss") if c in frame]
+    return frame[first + [c for c in frame.columns if c not in first]]

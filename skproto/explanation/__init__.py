@@ -1,0 +1,39 @@
+"""Explanations: plain arrays with tables, text, HTML and pictures; no model inside.
+
+:class:`Explanation` says why samples were classified as they were, and
+:class:`GlobalExplanation` what a model knows. The subclasses add what a family of
+estimators has to say: presence and absence of components, winner against runner-up, the
+path in a tree. Every number that is shown is one that the model used;
+:meth:`Explanation.verify` recomputes the decision from them.
+"""
+
+from skproto.explanation._base import Explanation
+from skproto.explanation._ensemble import EnsembleExplanation
+from skproto.explanation._global import GlobalExplanation
+from skproto.explanation._pair import PairExplanation, PairGlobalExplanation
+from skproto.explanation._prototypes import PrototypeTable
+from skproto.explanation._reasoning import (
+    ReasoningExplanation,
+    ReasoningGlobalExplanation,
+)
+from skproto.explanation._tree import TreeExplanation
+from skproto.explanation._tree_global import (
+    EnsembleGlobalExplanation,
+    TreeGlobalExplanation,
+)
+from skproto.explanation._tree_table import TreeTable
+
+__all__ = [
+    "EnsembleExplanation",
+    "EnsembleGlobalExplanation",
+    "Explanation",
+    "GlobalExplanation",
+    "PairExplanation",
+    "PairGlobalExplanation",
+    "PrototypeTable",
+    "ReasoningExplanation",
+    "ReasoningGlobalExplanation",
+    "TreeExplanation",
+    "TreeGlobalExplanation",
+    "TreeTable",
+]

@@ -1,0 +1,398 @@
+"""The explanation that every estimator can give: contributions of prototypes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skproto.explanation._checks import Checker, check_similarities
+from skproto.explanation._display import SampleDisplay
+from skproto.explanation._drawing import draw_contributions
+from skproto.explanation._fields import check_options, coerce, dims, plain, take
+from skproto.explanation._prototypes import PrototypeTable
+from skproto.explanation._text import (
+    MAX_SAMPLES,
+    Row,
+    SampleView,
+    bar_labels,
+    case_name,
+    feature_note,
+    number,
+    probability,
+    radius_note,
+    signed,
+    similarity,
+    strongest,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+OPTIONS = {
+    "radius_units": ("scaled", "input"),
+    "binary_margin": ("difference", "positive"),
+    "link": ("softmax", "normalize", None),
+    "kernel": ("metric", "squared", None),
+    "metric": ("euclidean", None),
+}
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Explanation(SampleDisplay):
+    r"""Why samples were classified as they were: the numbers the model added up.
+
+    The score of class :math:`k` is :math:`s_k = \sum_u e_{uk} + b_k`, where
+    :math:`e_{uk}` is the contribution of unit :math:`u`; here the units are the
+    prototypes. Nothing is approximated: :meth:`verify` recomputes the decision from
+    the numbers shown. An explanation holds plain arrays and no model.
+
+    Indexing with an int, a slice, a mask or an array of positions gives an
+    explanation of those samples.
+
+    Parameters
+    ----------
+    estimator_name : str
+        Name of the estimator.
+
+    classes : array of shape (n_classes,)
+        Class labels.
+
+    scores : array of shape (n_samples, n_classes)
+        Class scores before any link.
+
+    probabilities : array of shape (n_samples, n_classes)
+        Class probabilities.
+
+    prediction : array of shape (n_samples,)
+        Predicted class labels.
+
+    class_contributions : array of shape (n_samples, n_units, n_classes)
+        Contribution of each unit to each class score.
+
+    class_bias : array of shape (n_samples, n_classes)
+        What the class scores hold besides the contributions.
+
+    similarities : array of shape (n_samples, n_prototypes)
+        Similarity of each sample to each prototype, as `transform` returns it.
+
+    prototypes : PrototypeTable
+        The cases behind the prototypes.
+
+    sample_index : array of shape (n_samples,)
+        Names of the samples, such as their row numbers.
+
+    distances : array of shape (n_samples, n_prototypes) or None, default=None
+        Metric distances (not squared) in scaled units.
+
+    samples : array of shape (n_samples, n_features) or None, default=None
+        The samples in the user's units.
+
+    radius : array of shape (n_samples,) or None, default=None
+        Certified radius: no smaller change alters the prediction.
+
+    radius_units : {"scaled", "input"}, default="scaled"
+        Whether the radius is measured after the inner standardisation or in the
+        units of the input.
+
+    binary_margin : {"difference", "positive"}, default="difference"
+        How the decision of two classes follows from their scores: second minus
+        first, or the second alone.
+
+    head_weights : array of shape (n_prototypes, n_classes) or None, default=None
+        Where the head is linear in the similarities, its weights; :meth:`verify`
+        then checks contribution = similarity times weight.
+
+    link : {"softmax", "normalize"} or None, default=None
+        How the probabilities follow from the scores; checked by :meth:`verify`
+        unless None.
+
+    kernel : {"metric", "squared"} or None, default=None
+        With `bandwidths`: the similarity is ``exp(-d / s)`` or ``exp(-d**2 / s)`` of
+        the distance ``d`` and the bandwidth ``s``; checked unless None.
+
+    bandwidths : array of shape (n_prototypes,) or None, default=None
+        Bandwidth of each prototype.
+
+    metric : {"euclidean"} or None, default=None
+        Says that `distances` are the (weighted) Euclidean distances between the
+        samples and the values of the prototypes, both divided by the scale; checked
+        unless None.
+
+    Raises
+    ------
+    ValueError
+        If two arrays contradict each other in shape, or an option is unknown.
+
+    Examples
+    --------
+    Two prototypes at 0 and 4, a sample at 1 and a linear head:
+
+    >>> import numpy as np
+    >>> from skproto.explanation import Explanation, PrototypeTable
+    >>> similarity = np.exp(-np.array([[1.0, 3.0]]) / 2)
+    >>> weights = np.array([[1.5, -1.0], [-0.5, 2.0]])
+    >>> contributions = similarity[:, :, None] * weights
+    >>> bias = np.array([[0.1, -0.2]])
+    >>> scores = contributions.sum(axis=1) + bias
+    >>> case = Explanation(
+    ...     estimator_name="RBFClassifier", classes=["A", "B"], scores=scores,
+    ...     probabilities=np.exp(scores) / np.exp(scores).sum(), prediction=["A"],
+    ...     class_contributions=contributions, class_bias=bias,
+    ...     similarities=similarity, sample_index=[17], samples=[[1.0]],
+    ...     head_weights=weights, link="softmax", radius=[1.3248],
+    ...     prototypes=PrototypeTable(
+    ...         ids=[0, 1], labels=["A", "B"], indices=[212, 4], values=[[0.0], [4.0]],
+    ...         projection_distance=[0, 0], is_case=[True, True],
+    ...         feature_names=["dose"],
+    ...     ),
+    ... )
+    >>> case.verify()
+    >>> print(case)
+    Sample 17: A (probability 0.78)
+      for:       like training row 212 (A): similarity 0.61, contribution +1.52
+      against:   like training row 4 (B): similarity 0.22, contribution -0.56
+                 - differs most in dose 1 vs 4
+      total:     contributions +0.96 and bias +0.30 put A (score 0.898) ahead of B
+                 (-0.360)
+      certified: no change smaller than 1.32 (scaled units) alters the prediction
+    >>> float(case.decision[0]) == float(scores[0, 1] - scores[0, 0])
+    True
+    """
+
+    estimator_name: str
+    classes: np.ndarray = field(metadata=dims("K"))
+    scores: np.ndarray = field(metadata=dims("n", "K"))
+    probabilities: np.ndarray = field(metadata=dims("n", "K"))
+    prediction: np.ndarray = field(metadata=dims("n"))
+    class_contributions: np.ndarray = field(metadata=dims("n", "U", "K"))
+    class_bias: np.ndarray = field(metadata=dims("n", "K"))
+    similarities: np.ndarray = field(metadata=dims("n", "P"))
+    prototypes: PrototypeTable
+    sample_index: np.ndarray = field(metadata=dims("n"))
+    distances: np.ndarray | None = field(default=None, metadata=dims("n", "P"))
+    samples: np.ndarray | None = field(default=None, metadata=dims("n", "f"))
+    radius: np.ndarray | None = field(default=None, metadata=dims("n"))
+    radius_units: str = "scaled"
+    binary_margin: str = "difference"
+    head_weights: np.ndarray | None = field(default=None, metadata=dims("P", "K"))
+    link: str | None = None
+    kernel: str | None = None
+    bandwidths: np.ndarray | None = field(default=None, metadata=dims("P"))
+    metric: str | None = None
+
+    def __post_init__(self) -> None:
+        check_options(self, OPTIONS)
+        coerce(self, {"P": len(self.prototypes), **self._unit_axes()})
+
+    def _unit_axes(self) -> dict[str, int]:
+        """Return how many units there are, where it is known beforehand."""
+        return {"U": len(self.prototypes)}
+
+    def __len__(self) -> int:
+        return len(self.prediction)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._take(np.atleast_1d(np.arange(len(self))[key]))
+
+    def _take(self, rows: np.ndarray) -> Any:
+        return take(self, rows)
+
+    # Decision
+
+    @property
+    def contributions(self) -> np.ndarray:
+        """Contributions to the decision: (n, U) for two classes, else (n, U, K)."""
+        return self._margin(self.class_contributions)
+
+    @property
+    def bias(self) -> np.ndarray:
+        """Bias of the decision: (n,) for two classes, else (n, K)."""
+        return self._margin(self.class_bias)
+
+    @property
+    def decision(self) -> np.ndarray:
+        """What `decision_function` returns: (n,) for two classes, else (n, K)."""
+        return self._margin(self.scores)
+
+    def _margin(self, values: np.ndarray) -> np.ndarray:
+        """Apply the linear map from two class scores to their one decision value."""
+        if len(self.classes) != 2:
+            return values
+        if self.binary_margin == "positive":
+            return values[..., 1]
+        return values[..., 1] - values[..., 0]
+
+    def _predicted(self) -> np.ndarray:
+        """Return the positions of the predicted classes, -1 where unknown."""
+        position = {label: k for k, label in enumerate(self.classes.tolist())}
+        labels = self.prediction.tolist()
+        return np.array([position.get(label, -1) for label in labels], dtype=int)
+
+    def _rivals(self, i: int) -> tuple[int, int]:
+        """Return the positions of the predicted class and of the runner-up."""
+        predicted = int(self[i]._predicted()[0])
+        others = self.scores[i].astype(float)
+        others[predicted] = -np.inf
+        return predicted, int(np.argmax(others))
+
+    def _net(self, i: int) -> np.ndarray:
+        """Return what each unit adds to the lead over the runner-up, shape (U,)."""
+        predicted, rival = self._rivals(i)
+        evidence = self.class_contributions[i]
+        return evidence[:, predicted] - evidence[:, rival]
+
+    # Verification
+
+    def verify(self, rtol: float = 1e-5) -> None:
+        """Recompute the decision from the numbers shown.
+
+        Parameters
+        ----------
+        rtol : float, default=1e-5
+            Allowed difference, relative to the size of the terms that are added.
+
+        Raises
+        ------
+        ValueError
+            If a number does not follow from the others; names the sample and the
+            class.
+        """
+        ids = self.prototypes.ids
+        names = {"n": self.sample_index, "K": self.classes, "P": ids}
+        self._check(Checker(names, rtol))
+
+    def _check(self, check: Checker) -> None:
+        terms = self.class_contributions
+        size = np.abs(terms).sum(axis=1) + np.abs(self.class_bias)
+        total = terms.sum(axis=1, dtype=float) + self.class_bias
+        check.close("score", "nK", self.scores, total, size)
+        check.decision(self.prediction, self._predicted(), self.scores, size)
+        check.probabilities(
+            self.probabilities, self._predicted(), self.scores, self.link
+        )
+        if self.head_weights is not None:
+            evidence = self.similarities[:, :, None] * self.head_weights
+            check.close("contribution", "nPK", terms, evidence, 1.0 + np.abs(evidence))
+        check_similarities(check, self)
+
+    # Export
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row for each sample, unit and class.
+
+        Returns
+        -------
+        frame : pandas DataFrame
+            Columns name the sample, the unit and the class, then give the evidence.
+        """
+        import pandas as pd
+
+        n_samples, n_units, n_classes = self.class_contributions.shape
+        columns = {
+            "sample": np.repeat(self.sample_index, n_units * n_classes),
+            "prediction": np.repeat(self.prediction, n_units * n_classes),
+        }
+        for name, values in self._unit_columns().items():
+            table = np.broadcast_to(values, (n_samples, n_units))
+            columns[name] = np.repeat(table.ravel(), n_classes)
+        columns["class"] = np.tile(self.classes, n_samples * n_units)
+        for name, values in self._evidence_columns().items():
+            columns[name] = values.ravel()
+        return pd.DataFrame(columns)
+
+    def _unit_columns(self) -> dict[str, np.ndarray]:
+        table = self.prototypes
+        columns = {
+            "prototype": table.ids,
+            "prototype_label": table.labels,
+            "training_row": table.indices,
+            "similarity": self.similarities,
+        }
+        if self.distances is not None:
+            columns["distance"] = self.distances
+        return columns
+
+    def _evidence_columns(self) -> dict[str, np.ndarray]:
+        return {"contribution": self.class_contributions}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields and the decision as lists, numbers and text.
+
+        Returns
+        -------
+        content : dict
+            Ready for `json.dumps`; NaN and infinities are None.
+        """
+        content = {"type": type(self).__name__, **plain(self)}
+        return {**content, "decision": plain(self.decision)}
+
+    # Words and pictures
+
+    def _view(self, i: int, n_for: int = 3, n_against: int = 1) -> SampleView:
+        """Say what there is to say about one sample."""
+        view = self._heading(i)
+        view.rows = self._rows(i, n_for, n_against)
+        view.notes = self._notes(i)
+        if self.radius is not None:
+            note = radius_note(float(self.radius[i]), self.radius_units)
+            view.notes.append(("certified", note))
+        return view
+
+    def _heading(self, i: int) -> SampleView:
+        values = self.probabilities[i]
+        likely = np.argsort(-values, kind="stable")
+        predicted, _ = self._rivals(i)
+        return SampleView(
+            name=f"Sample {self.sample_index[i]}",
+            prediction=str(self.prediction[i]),
+            probability=probability(values[predicted]),
+            classes=[
+                (str(self.classes[k]), float(values[k]), probability(values[k]))
+                for k in likely[:MAX_SAMPLES]
+            ],
+        )
+
+    def _rows(self, i: int, n_for: int, n_against: int) -> list[Row]:
+        net = self._net(i)
+        rows = []
+        for group, sign, limit in (("for", 1.0, n_for), ("against", -1.0, n_against)):
+            for k in strongest(sign * net, limit, np.abs(net).max(initial=0.0)):
+                shown = signed(net[k])
+                rows.append(self._row(i, k, group, float(net[k]), shown))
+        return rows
+
+    def _row(self, i: int, k: int, group: str, value: float, shown: str) -> Row:
+        case = f"like {case_name(self.prototypes, k)}"
+        case += f": similarity {similarity(self.similarities[i, k])}"
+        return Row(group, case, value, shown, self._note(i, k, alike=group == "for"))
+
+    def _note(self, i: int, k: int, *, alike: bool) -> str:
+        sample = None if self.samples is None else self.samples[i]
+        return feature_note(self.prototypes, sample, k, alike=alike)
+
+    def _notes(self, i: int) -> list[tuple[str, str]]:
+        predicted, rival = self._rivals(i)
+        bias = self.class_bias[i, predicted] - self.class_bias[i, rival]
+        parts = f"contributions {signed(self._net(i).sum())}"
+        if bias != 0:
+            parts += f" and bias {signed(bias)}"
+        lead = f"{self.classes[predicted]} (score {number(self.scores[i, predicted])})"
+        behind = f"{self.classes[rival]} ({number(self.scores[i, rival])})"
+        return [("total", f"{parts} put {lead} ahead of {behind}")]
+
+    def _draw(self, ax: Axes | None) -> Axes:
+        """Draw the first sample."""
+        predicted, rival = self._rivals(0)
+        pair = [predicted, rival]
+        labels = bar_labels(self.prototypes, self.similarities[0])
+        return draw_contributions(
+            labels,
+            self.class_contributions[0][:, pair],
+            self.class_bias[0][pair],
+            [str(self.classes[k]) for k in pair],
+            self._title(),
+            ax,
+        )

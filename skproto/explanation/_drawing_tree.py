@@ -1,0 +1,273 @@
+"""Pictures of prototype trees: the path of one sample, and the whole tree."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from skproto.explanation._drawing import HATCHES, PALETTE, _literal, new_axes, shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LEAF_BARS = 5  # classes drawn in the last leaf of a path
+BOX: dict[str, Any] = {
+    "boxstyle": "round,pad=0.45",
+    "facecolor": "white",
+    "edgecolor": "black",
+}
+
+
+class Step(NamedTuple):
+    """One node of a path: what it asks, in what it is decided, and its answer."""
+
+    question: str
+    note: str
+    answer: str
+    present: bool
+
+
+def draw_path(
+    steps: Sequence[Step],
+    leaf: str,
+    classes: Sequence[str],
+    distribution: np.ndarray,
+    title: str,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the nodes a sample passes, top to bottom, and the leaf it ends in.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+        The nodes of the path.
+
+    leaf : str
+        Name of the leaf.
+
+    classes : sequence of str
+        Names of the classes.
+
+    distribution : array of shape (n_classes,)
+        Class distribution of the leaf.
+
+    title : str
+        Title of the picture.
+
+    ax : matplotlib Axes or None, default=None
+        Where to draw.
+
+    Returns
+    -------
+    ax : matplotlib Axes
+        The axes drawn on; the bars of the leaf are an inset of it.
+    """
+    shown = np.argsort(-distribution, kind="stable")[:LEAF_BARS]
+    bars = 0.8 + 0.3 * len(shown)  # height of the leaf in units of a step
+    if ax is None:
+        ax = new_axes(7.5, 1.0 + 1.05 * len(steps) + bars)
+    ax.set_axis_off()
+    ax.set(xlim=(0, 1), ylim=(-bars - 0.45, len(steps)))
+    ax.set_title(title, loc="left")
+    for number, step in enumerate(steps):
+        y = len(steps) - number - 0.35
+        text = "\n".join(textwrap.wrap(f"{number + 1}. {step.question}", 70))
+        if step.note:
+            text += "\n" + "\n".join(textwrap.wrap(step.note, 70))
+        box = ax.text(0.5, y, text, ha="center", va="center", fontsize=9, bbox=BOX)
+        box.set_zorder(3)
+        line = "solid" if step.present else "dashed"
+        arrow: dict[str, Any] = {
+            "arrowstyle": "-|>",
+            "linestyle": line,
+            "color": "black",
+        }
+        below = (0.5, y - 0.72) if number + 1 < len(steps) else (0.5, -0.02)
+        ax.annotate("", xy=below, xytext=(0.5, y), arrowprops=arrow, zorder=1)
+        ax.text(0.52, y - 0.53, step.answer, va="center", fontsize=9)
+    inset = ax.inset_axes((0.3, -bars, 0.5, bars - 0.35), transform=ax.transData)
+    _leaf_bars(inset, [shorten(classes[k], 20) for k in shown], distribution[shown])
+    inset.set_title(leaf, fontsize=9)
+    return _literal(ax)
+
+
+def _leaf_bars(ax: Axes, names: Sequence[str], values: np.ndarray) -> None:
+    """Draw the class distribution of a leaf, most likely class on top."""
+    places = np.arange(len(names))
+    ax.barh(places, values, height=0.7, color=PALETTE[0], edgecolor="black")
+    for place, value in zip(places.tolist(), values, strict=True):
+        ax.text(value + 0.02, place, f"{value:.2f}", va="center", fontsize=8)
+    ax.set_yticks(places, labels=list(names), fontsize=8)
+    ax.set(ylim=(len(names) - 0.4, -0.6), xlim=(0, 1.15))
+    ax.set_xticks([0, 0.5, 1])
+    ax.tick_params(axis="x", labelsize=8)
+    ax.set_xlabel("probability in the leaf", fontsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+class Drawn(NamedTuple):
+    """A tree laid out for drawing; a closed node is drawn as a leaf.
+
+    Parameters
+    ----------
+    x, depth : array of shape (n_nodes,)
+        Place of each node; NaN and -1 where it is not drawn.
+
+    closed : array of bool of shape (n_nodes,)
+        True at the leaves and where the drawing stops.
+    """
+
+    x: np.ndarray
+    depth: np.ndarray
+    closed: np.ndarray
+
+
+def layout(left: np.ndarray, right: np.ndarray, max_depth: int) -> Drawn:
+    """Place the nodes: leaves side by side, each inner node above its two sides."""
+    x, depth = np.full(len(left), np.nan), np.full(len(left), -1)
+    closed = left < 0
+    order, stack = [], [(0, 0)]
+    n_placed = 0
+    while stack:
+        node, level = stack.pop()
+        depth[node] = level
+        closed[node] |= level >= max_depth
+        order.append(node)
+        if closed[node]:
+            x[node], n_placed = n_placed, n_placed + 1
+        else:
+            stack += [(int(right[node]), level + 1), (int(left[node]), level + 1)]
+    for node in reversed(order):
+        if not closed[node]:
+            x[node] = (x[left[node]] + x[right[node]]) / 2
+    return Drawn(x, depth, closed)
+
+
+def draw_tree(
+    children: tuple[np.ndarray, np.ndarray],
+    texts: Sequence[str],
+    distributions: np.ndarray,
+    classes: Sequence[str],
+    title: str,
+    options: tuple[int, Axes | None] = (5, None),
+) -> Axes:
+    """Draw a tree: nodes with their prototypes, leaves with bars of the classes.
+
+    Parameters
+    ----------
+    children : tuple of two arrays of shape (n_nodes,)
+        Left and right children, -1 at the leaves; node 0 is the root.
+
+    texts : sequence of str
+        What to write at each node, below the bars where it is drawn as a leaf.
+
+    distributions : array of shape (n_nodes, n_classes)
+        Class distribution at or below each node.
+
+    classes : sequence of str
+        Names of the classes.
+
+    title : str
+        Title of the picture.
+
+    options : tuple of int and (matplotlib Axes or None), default=(5, None)
+        Depth at which the drawing stops, and where to draw.
+
+    Returns
+    -------
+    ax : matplotlib Axes
+        The axes drawn on.
+    """
+    max_depth, ax = options
+    left, right = children
+    drawn = layout(left, right, max_depth)
+    n_leaves, height = int(np.nanmax(drawn.x)) + 1, int(drawn.depth.max())
+    if ax is None:
+        ax = new_axes(float(np.clip(1.25 * n_leaves, 7.0, 26.0)), 2.2 + 1.25 * height)
+    size = float(np.clip(11.0 * _inches(ax) / n_leaves, 4.5, 8.5))
+    for node in np.flatnonzero(drawn.depth >= 0).tolist():
+        x, y = float(drawn.x[node]), -float(drawn.depth[node])
+        if drawn.closed[node]:
+            _class_bars(ax, x, y, distributions[node])
+            place: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": size}
+            ax.text(x, y - 0.34, texts[node], linespacing=1.1, **place)
+            continue
+        for child, line, answer in (
+            (left[node], "dashed", "absent"),
+            (right[node], "solid", "present"),
+        ):
+            cx, cy = drawn.x[child], -drawn.depth[child]
+            top = cy + (0.26 if drawn.closed[child] else 0.0)
+            ax.plot([x, cx], [y, top], color="black", linestyle=line, linewidth=0.9)
+            if size > 6.0:
+                white: dict[str, Any] = {
+                    "facecolor": "white",
+                    "edgecolor": "none",
+                    "pad": 0.8,
+                }
+                middle = (0.45 * x + 0.55 * cx, 0.45 * y + 0.55 * top)
+                look: dict[str, Any] = {
+                    "ha": "center",
+                    "va": "center",
+                    "fontsize": size - 1,
+                }
+                ax.text(*middle, answer, bbox=white, **look)
+        style: dict[str, Any] = {**BOX, "boxstyle": "round,pad=0.3"}
+        ax.text(x, y, texts[node], ha="center", va="center", fontsize=size, bbox=style)
+    ax.set_axis_off()
+    ax.set(xlim=(-0.7, n_leaves - 0.3), ylim=(-height - 1.0, 0.35))
+    ax.set_title(title, loc="left")
+    return _literal(_class_legend(ax, classes))
+
+
+def _inches(ax: Axes) -> float:
+    """Return the width of an axes in inches."""
+    box = ax.get_window_extent()
+    return float(box.width / ax.figure.dpi)
+
+
+def _look(k: int) -> dict[str, Any]:
+    """Return colour and hatch of a class."""
+    return {"facecolor": PALETTE[k % 8], "hatch": HATCHES[(k + k // 8) % 8]}
+
+
+def _class_bars(ax: Axes, x: float, y: float, distribution: np.ndarray) -> None:
+    """Draw a class distribution as small upright bars in a frame."""
+    from matplotlib.patches import Rectangle
+
+    width, height, n_classes = 0.7, 0.5, len(distribution)
+    frame = Rectangle((x - width / 2, y - height / 2), width, height, facecolor="white")
+    frame.set(edgecolor="black", linewidth=0.8)
+    ax.add_patch(frame)
+    step = width / n_classes
+    for k, value in enumerate(distribution):
+        corner = (x - width / 2 + k * step, y - height / 2)
+        bar = Rectangle(corner, step, height * float(value), **_look(k))
+        bar.set(edgecolor="black", linewidth=0.5 if n_classes <= 12 else 0.0)
+        ax.add_patch(bar)
+
+
+def _class_legend(ax: Axes, classes: Sequence[str]) -> Axes:
+    """Name lines and classes below the tree; too many classes are left out."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    marks: list[Any] = [
+        Line2D([], [], color="black", linestyle="dashed", label="absent"),
+        Line2D([], [], color="black", linestyle="solid", label="present"),
+    ]
+    if len(classes) <= len(PALETTE):
+        marks += [
+            Patch(label=shorten(name, 20), edgecolor="black", **_look(k))
+            for k, name in enumerate(classes)
+        ]
+    place: dict[str, Any] = {
+        "loc": "upper center",
+        "bbox_to_anchor": (0.5, 0.02),
+        "frameon": False,
+    }
+    ax.legend(handles=marks, ncols=min(5, len(marks)), **place)
+    return ax

@@ -1,0 +1,291 @@
+"""What a prototype tree knows as a whole: the tree, its leaves and what they cover."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skproto.explanation._drawing import shorten
+from skproto.explanation._drawing_tree import draw_tree
+from skproto.explanation._fields import dims
+from skproto.explanation._global import GlobalExplanation
+from skproto.explanation._text import case_name, number, probability, short_case
+from skproto.explanation._tree_table import TreeTable
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class TreeGlobalExplanation(GlobalExplanation):
+    """A prototype tree: what each node asks and what each leaf says.
+
+    Parameters
+    ----------
+    estimator_name, classes, prototypes : object
+        As in :class:`GlobalExplanation`.
+
+    weights, win_counts, effective_size : object, optional
+        As in :class:`GlobalExplanation`.
+
+    tree : TreeTable
+        The tree.
+
+    class_sets : list of n_nodes lists of class labels
+        Classes that the leaves at or below each node favour.
+
+    training_mass : array of shape (n_nodes,)
+        Share of the training data that reaches each node.
+
+    coverage : array of shape (n_leaves,)
+        Share of the training data that reaches each leaf.
+
+    Examples
+    --------
+    >>> from skproto.explanation import (
+    ...     PrototypeTable, TreeGlobalExplanation, TreeTable
+    ... )
+    >>> model = TreeGlobalExplanation(
+    ...     estimator_name="ProtoTreeClassifier", classes=["benign", "malignant"],
+    ...     tree=TreeTable(
+    ...         children_left=[1, -1, -1], children_right=[2, -1, -1],
+    ...         prototype=[0, -1, -1], leaf=[-1, 0, 1],
+    ...         leaf_distributions=[[0.9, 0.1], [0.2, 0.8]], radii=[1.1],
+    ...     ),
+    ...     class_sets=[["benign", "malignant"], ["benign"], ["malignant"]],
+    ...     training_mass=[1.0, 0.62, 0.38], coverage=[0.62, 0.38],
+    ...     prototypes=PrototypeTable(
+    ...         ids=[0], labels=["malignant"], indices=[212], values=[[17.9]],
+    ...         projection_distance=[0], is_case=[True], feature_names=["mean radius"],
+    ...     ),
+    ... )
+    >>> print(model.to_text())
+    like training row 212 (within 1.10)? [mean radius 17.9]
+    |-- absent: leaf 0: benign 0.90 (62% of the training data)
+    |-- present: leaf 1: malignant 0.80 (38% of the training data)
+    """
+
+    tree: TreeTable
+    class_sets: list[Any]
+    training_mass: np.ndarray = field(metadata=dims("nodes"))
+    coverage: np.ndarray = field(metadata=dims("L"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        n_nodes = len(self.tree.children_left)
+        for name, length in (
+            ("class_sets", n_nodes),
+            ("training_mass", n_nodes),
+            ("coverage", len(self.tree.leaf_distributions)),
+        ):
+            if len(getattr(self, name)) != length:
+                raise ValueError(
+                    f"{type(self).__name__}: {name} must have length {length}, got "
+                    f"{len(getattr(self, name))}."
+                )
+
+    def _heading(self) -> str:
+        n_leaves = len(self.tree.leaf_distributions)
+        return f"{super()._heading()}, {n_leaves} leaves"
+
+    # Words
+
+    def _leaf_text(self, node: int) -> str:
+        leaf = self.tree.leaf[node]
+        values = self.tree.leaf_distributions[leaf]
+        best = int(values.argmax())
+        says = f"{self.classes[best]} {probability(values[best])}"
+        return f"leaf {leaf}: {says} ({self.coverage[leaf]:.0%} of the training data)"
+
+    def _node_text(self, node: int) -> str:
+        k = self.tree.prototype[node]
+        text = f"like {case_name(self.prototypes, k, label=False)}"
+        if self.tree.radii is not None:
+            text += f" (within {number(self.tree.radii[k])})"
+        marks = self._marks(k)
+        return f"{text}?" + (f" [{marks}]" if marks else "")
+
+    def to_text(self) -> str:
+        """Return the tree as indented text, one line a node.
+
+        Returns
+        -------
+        text : str
+            The absent side comes first.
+        """
+        lines = []
+        stack = [(0, 0, "")]
+        while stack:
+            node, depth, answer = stack.pop()
+            bars = "|   " * (depth - 1) + "|-- " * (depth > 0)
+            if self.tree.children_left[node] < 0:
+                lines.append(f"{bars}{answer}{self._leaf_text(node)}")
+                continue
+            lines.append(f"{bars}{answer}{self._node_text(node)}")
+            sides = (self.tree.children_right[node], self.tree.children_left[node])
+            answers = ("present: ", "absent: ")
+            for child, reply in zip(sides, answers, strict=True):
+                stack.append((int(child), depth + 1, reply))
+        return "\n".join(lines)
+
+    def _text(self) -> str:
+        return self.to_text()
+
+    def node_frame(self) -> pd.DataFrame:
+        """Return one row for each node.
+
+        Returns
+        -------
+        frame : pandas DataFrame
+            Columns `node`, `left`, `right` (-1 at the leaves), `prototype`,
+            `training_row` (-1 at the leaves), `leaf` (-1 at inner nodes),
+            `training_mass` and `classes` (those favoured at or below the node).
+        """
+        import pandas as pd
+
+        tree, inner = self.tree, ~self.tree.is_leaf
+        ids, rows = np.full(len(inner), -1), np.full(len(inner), -1)
+        ids[inner] = self.prototypes.ids[tree.prototype[inner]]
+        rows[inner] = self.prototypes.indices[tree.prototype[inner]]
+        return pd.DataFrame(
+            {
+                "node": np.arange(len(inner)),
+                "left": tree.children_left,
+                "right": tree.children_right,
+                "prototype": ids,
+                "training_row": rows,
+                "leaf": tree.leaf,
+                "training_mass": self.training_mass,
+                "classes": [list(labels) for labels in self.class_sets],
+            }
+        )
+
+    # Pictures
+
+    def plot(self, ax: Axes | None = None, max_depth: int = 5) -> Axes:
+        """Draw the tree: nodes with their cases, leaves with bars of the classes.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Where to draw; a new figure that grows with the tree where None.
+
+        max_depth : int, default=5
+            Depth at which the drawing stops; what lies below is drawn as one leaf with
+            the classes of all training data that get there.
+
+        Returns
+        -------
+        ax : matplotlib Axes
+            The axes drawn on.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        tree = self.tree
+        below = self._below()
+        texts = []
+        for node in range(len(tree.children_left)):
+            closed = tree.is_leaf[node] or self._depth()[node] >= max_depth
+            texts.append(self._short_text(node, below[node], closed=bool(closed)))
+        names = [str(label) for label in self.classes]
+        children = (tree.children_left, tree.children_right)
+        return draw_tree(
+            children, texts, below, names, self._heading(), (max_depth, ax)
+        )
+
+    def _short_text(self, node: int, values: np.ndarray, *, closed: bool) -> str:
+        if not closed:
+            k = self.tree.prototype[node]
+            text = short_case(self.prototypes, k).replace(", ", ",\n")
+            if self.tree.radii is not None:
+                text += f"\nwithin {number(self.tree.radii[k])}"
+            return text
+        best = int(values.argmax())
+        text = f"{shorten(self.classes[best], 13)}\n{probability(values[best])}"
+        text += f", {self.training_mass[node]:.0%}"
+        return text if self.tree.is_leaf[node] else f"{text}\n(more below)"
+
+    def _depth(self) -> np.ndarray:
+        """Return the depth of each node."""
+        depth = np.zeros(len(self.tree.children_left), dtype=int)
+        for node in self.tree.preorder():
+            if self.tree.children_left[node] >= 0:
+                depth[self.tree.children_left[node]] = depth[node] + 1
+                depth[self.tree.children_right[node]] = depth[node] + 1
+        return depth
+
+    def _below(self) -> np.ndarray:
+        """Return the class distribution at or below each node, shape (n_nodes, K)."""
+        tree = self.tree
+        mass = np.zeros((len(tree.children_left), len(self.classes)))
+        leaves = np.flatnonzero(tree.is_leaf)
+        at = tree.leaf[leaves]
+        # A leaf that no training data reach still has a distribution to draw.
+        share = np.maximum(self.coverage[at], 1e-12)
+        mass[leaves] = tree.leaf_distributions[at] * share[:, None]
+        for node in reversed(tree.preorder()):
+            if tree.children_left[node] >= 0:
+                mass[node] = mass[tree.children_left[node]]
+                mass[node] += mass[tree.children_right[node]]
+        return mass / mass.sum(axis=1, keepdims=True)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class EnsembleGlobalExplanation(GlobalExplanation):
+    """The trees of an ensemble.
+
+    Parameters
+    ----------
+    estimator_name, classes, prototypes : object
+        As in :class:`GlobalExplanation`.
+
+    weights, win_counts, effective_size : object, optional
+        As in :class:`GlobalExplanation`.
+
+    trees : list of TreeGlobalExplanation
+        The single trees; `prototypes` holds the prototypes of all of them.
+    """
+
+    trees: list[TreeGlobalExplanation]
+
+    def _heading(self) -> str:
+        return f"{super()._heading()} in {len(self.trees)} trees"
+
+    def to_text(self) -> str:
+        """Return all trees as indented text.
+
+        Returns
+        -------
+        text : str
+            One tree after the other, see :meth:`TreeGlobalExplanation.to_text`.
+        """
+        return "\n".join(
+            f"tree {t}\n{tree.to_text()}" for t, tree in enumerate(self.trees)
+        )
+
+    def _text(self) -> str:
+        return self.to_text()
+
+    def plot(self, ax: Axes | None = None, tree: int = 0) -> Axes:
+        """Draw one of the trees, see :meth:`TreeGlobalExplanation.plot`.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Where to draw; a new figure where None.
+
+        tree : int, default=0
+            Position of the tree.
+
+        Returns
+        -------
+        ax : matplotlib Axes
+            The axes drawn on.
+        """
+        return self.trees[tree].plot(ax)

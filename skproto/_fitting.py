@@ -122,7 +122,7 @@ class FittingMixin(CallbackSupportMixin):
             module = previous["module"] if previous else self._make_module(data)
             self._train(module, data, passed, previous)
             self._finish(module, data)
-        self._collect(module, data, X)
+        self._collect(self._module, data, X)
         self._number_prototypes(rows)
         return self
 
@@ -189,6 +189,9 @@ class FittingMixin(CallbackSupportMixin):
                 "The solver 'lbfgs' needs all of X at once and cannot take sparse X. "
                 "Use solver='adam', or X.toarray()."
             )
+        self.batch_size_ = self.batch_size
+        if self.batch_size == "auto":
+            self.batch_size_ = self._auto_batch_size(X.shape[0])
         self.max_epochs_ = self.max_epochs
         if self.max_epochs == "auto":
             self.max_epochs_ = self._auto_epochs(X.shape[0])
@@ -198,11 +201,15 @@ class FittingMixin(CallbackSupportMixin):
         plain = self.encoder in (None, "identity", "mlp")
         return "lbfgs" if small and plain and not self.early_stopping else "adam"
 
+    def _auto_batch_size(self, n_samples: int) -> int:
+        """Batch size that batch_size="auto" stands for, where it is allowed."""
+        raise NotImplementedError
+
     def _auto_epochs(self, n_samples: int) -> int:
         """Epochs that max_epochs="auto" stands for; few samples take more passes."""
         if self.solver_ == "lbfgs":
             return 100
-        n_batches = -(-n_samples // self.batch_size)
+        n_batches = -(-n_samples // self.batch_size_)
         return int(np.clip(AUTO_STEPS // n_batches, 30, 300))
 
     def _make_encoder(self, n_features: int):
@@ -220,7 +227,7 @@ class FittingMixin(CallbackSupportMixin):
             self._loss_terms(),
             callbacks=self._callbacks(phases, passed, held_out is not None),
             net_params=net_params,
-            batch_size=self.batch_size,
+            batch_size=self.batch_size_,
             device=self.device,
             verbose=int(self.verbose),
             iterator_train__generator=generator,
@@ -309,7 +316,7 @@ class FittingMixin(CallbackSupportMixin):
             module.eval(),
             self._loss_terms(),
             net_params=self.net_params,
-            batch_size=self.batch_size,
+            batch_size=self.batch_size_,
             device="cpu" if gone else self.device,
         )
         return net.initialize()

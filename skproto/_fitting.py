@@ -115,8 +115,7 @@ class FittingMixin(CallbackSupportMixin):
         if previous is None:
             scaling = preparation.fit_scaling(X, weight, self.standardize)
             self.center_, self.scale_ = scaling.center, scaling.scale
-        merge = self.solver_ == "lbfgs" and not sp.issparse(X)
-        parts = preparation.training_data(X, y, weight, self._scaling, merge=merge)
+        parts = preparation.training_data(X, y, weight, self._scaling)
         data = TrainingData(**parts, n_classes=len(self.classes_), rng=rng)
         with _seeded_torch(rng.randint(2**31 - 1), self.device):
             module = previous["module"] if previous else self._make_module(data)

@@ -25,6 +25,18 @@ from skproto.training import chunks
 # Entries of X that are scaled and passed through the module at a time.
 CHUNK_ENTRIES = 400_000
 
+# Rows are passed in multiples of this. Matrix products round differently for the rows
+# of an incomplete block, and what a sample gets must not depend on its company.
+ROW_BLOCK = 16
+
+
+def _fill_block(rows: np.ndarray) -> np.ndarray:
+    """Append rows of zeros up to a multiple of ROW_BLOCK."""
+    missing = -len(rows) % ROW_BLOCK
+    if not missing:
+        return rows
+    return np.concatenate([rows, np.zeros((missing, rows.shape[1]), rows.dtype)])
+
 
 class PrototypePredictor(
     ClassNamePrefixFeaturesOutMixin,
@@ -100,14 +112,17 @@ class PrototypePredictor(
     ) -> dict[str, np.ndarray]:
         """Pass validated X through `run`, the module by default, chunk by chunk."""
         parts: dict[str, list[np.ndarray]] = {}
-        size = int(np.clip(CHUNK_ENTRIES // X.shape[1], 16, 8192))
+        size = int(np.clip(CHUNK_ENTRIES // X.shape[1], ROW_BLOCK, 8192))
+        size -= size % ROW_BLOCK
         scaling, run = self._scaling, run or self._module
         with torch.inference_mode():
             for rows in chunks(X.shape[0], size):
-                x = torch.from_numpy(scaling.apply(X[rows])).to(self.net_.device)
+                scaled = scaling.apply(X[rows])
+                x = torch.from_numpy(_fill_block(scaled)).to(self.net_.device)
                 for key, value in run(x).items():
                     if keys is None or key in keys:
-                        parts.setdefault(key, []).append(value.cpu().numpy())
+                        value = value[: len(scaled)].cpu().numpy()
+                        parts.setdefault(key, []).append(value)
         outputs = {key: np.concatenate(values) for key, values in parts.items()}
         if "scores" in outputs:
             outputs["scores"] = outputs["scores"].astype(np.float64)
@@ -162,12 +177,20 @@ class PrototypePredictor(
         scores = self._forward(self._check_input(X), ("scores",))["scores"]
         return self._as_decision(scores)
 
+    def _margin_kind(self) -> str:
+        """How a decision is made of two scores: "difference", "positive" or "share"."""
+        return self._binary_margin
+
     def _as_decision(self, scores: np.ndarray) -> np.ndarray:
         if len(self.classes_) > 2:
             return scores
-        if self._binary_margin == "positive":
+        if self._margin_kind() == "positive":
             return scores[:, 1]
-        return scores[:, 1] - scores[:, 0]
+        difference = scores[:, 1] - scores[:, 0]
+        if self._margin_kind() == "share":
+            total = scores.sum(axis=1)
+            return difference / np.where(total > 0, total, 1.0)
+        return difference
 
     def transform(self, X):
         """Similarity of samples to every prototype.
@@ -222,7 +245,7 @@ class PrototypePredictor(
             sample_index=np.arange(X.shape[0]) if index is None else np.asarray(index),
             radius=self._radius(X),
             radius_units="scaled",
-            binary_margin=self._binary_margin,
+            binary_margin=self._margin_kind(),
             **self._evidence(outputs),
         )
 

@@ -54,7 +54,10 @@ class Scaling:
         """Scale a CSR array without filling it; the centre is 0."""
         scaled = X.astype(np.float64)
         scaled.data /= self.scale[scaled.indices]
-        return scaled.astype(np.float32)
+        scaled = scaled.astype(np.float32)
+        scaled.sum_duplicates()
+        scaled.eliminate_zeros()
+        return scaled
 
 
 def fit_scaling(X, weight: np.ndarray, standardize: bool) -> Scaling:
@@ -99,33 +102,27 @@ def total_weight(y, codes, classes, sample_weight, class_weight) -> np.ndarray:
     return sample_weight * factors[codes]
 
 
-def merge_duplicates(X: np.ndarray, y: np.ndarray, weight: np.ndarray):
-    """Merge samples that agree in features and class, adding up their weights.
-
-    A sample of weight 2 and two copies of it become the same training data, in an
-    order that does not depend on the order of the rows.
-
-    Returns
-    -------
-    first : ndarray of shape (m,)
-        Row number of the first sample of each group.
-
-    merged : ndarray of shape (m,)
-        Sum of the weights of each group.
-    """
-    keyed = np.column_stack([y, X])
-    _, first, group = np.unique(keyed, axis=0, return_index=True, return_inverse=True)
-    return first, np.bincount(group.ravel(), weights=weight)
-
-
 def training_data(
-    X, y: np.ndarray, weight: np.ndarray, scaling: Scaling, *, merge: bool
+    X, y: np.ndarray, weight: np.ndarray, scaling: Scaling
 ) -> dict[str, np.ndarray]:
-    """Merge and scale samples: X, y, weight and rows of the training data."""
-    rows = np.arange(X.shape[0])
-    if merge:
-        rows, weight = merge_duplicates(X, y, weight)
-        X, y = X[rows], y[rows]
+    """Scale samples and merge those that agree: X, y, weight and rows to train on.
+
+    Samples of one class whose scaled features are the same bits become one, with the
+    sum of their weights, so that a weight of 2 and two copies are the same training
+    data. The order that comes out does not depend on the order of the rows.
+    """
+    scaled = _scale_all(X, scaling)
+    rows, weight = merge_duplicates(scaled, y, weight)
+    return {
+        "X": scaled[rows],
+        "y": y[rows],
+        "weight": weight / weight.mean(),
+        "rows": rows,
+    }
+
+
+def _scale_all(X, scaling: Scaling):
+    """Return all of X in the space of the model, float32, CSR if X is."""
     if sp.issparse(X):
         scaled = scaling.apply_sparse(X)
         largest = np.abs(scaled.data).max(initial=0.0)
@@ -139,7 +136,74 @@ def training_data(
             f"X has values too large for float32: {largest:.3g} in the space of the "
             f"model, at most {MAX_SCALED:.0e} is allowed. Use standardize=True."
         )
-    return {"X": scaled, "y": y, "weight": weight / weight.mean(), "rows": rows}
+    return scaled
+
+
+def merge_duplicates(X, y: np.ndarray, weight: np.ndarray):
+    """Merge samples that agree in features and class, adding up their weights.
+
+    Parameters
+    ----------
+    X : ndarray or CSR array of shape (n, f), float32
+        Samples. Dense and sparse come out in the same order.
+
+    y : ndarray of shape (n,)
+        Class codes.
+
+    weight : ndarray of shape (n,)
+        Sample weights.
+
+    Returns
+    -------
+    first : ndarray of shape (m,)
+        Row number of the first sample of each group, ordered by class and then by a
+        hash of the features.
+
+    merged : ndarray of shape (m,)
+        Sum of the weights of each group.
+    """
+    hashes = _row_hashes(X)
+    order = np.lexsort((hashes, y))
+    same = (np.diff(y[order]) == 0) & (np.diff(hashes[order]) == 0)
+    # Different rows may, once in a long while, have the same hash.
+    pairs = np.flatnonzero(same)
+    for part in chunks(len(pairs), 65_536):
+        left, right = order[pairs[part]], order[pairs[part] + 1]
+        same[pairs[part]] = _equal_rows(X[left], X[right])
+    starts = np.flatnonzero(np.concatenate([[True], ~same]))
+    return order[starts], np.add.reduceat(weight[order], starts)
+
+
+def _equal_rows(left, right) -> np.ndarray:
+    if sp.issparse(left):
+        return np.diff((left - right).tocsr().indptr) == 0
+    return (left == right).all(axis=1)
+
+
+def _row_hashes(X) -> np.ndarray:
+    """Return a 64-bit hash of every row; zeros do not count, so CSR gives the same."""
+    keys = _scramble(np.arange(1, X.shape[1] + 1, dtype=np.uint64))
+    if sp.issparse(X):
+        total = np.cumsum(_entry_hashes(X.data, keys[X.indices]), dtype=np.uint64)
+        total = np.concatenate([np.zeros(1, np.uint64), total])
+        return total[X.indptr[1:]] - total[X.indptr[:-1]]
+    hashes = np.empty(len(X), dtype=np.uint64)
+    for rows in chunks(len(X), 8192):
+        hashes[rows] = _entry_hashes(X[rows], keys).sum(axis=1, dtype=np.uint64)
+    return hashes
+
+
+def _entry_hashes(values: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    bits = (values + np.float32(0.0)).view(np.uint32).astype(np.uint64)
+    return np.where(bits == 0, np.uint64(0), _scramble(bits ^ keys))
+
+
+def _scramble(words: np.ndarray) -> np.ndarray:
+    """Mix the bits of 64-bit words (the finaliser of SplitMix64)."""
+    words = words * np.uint64(0x9E3779B97F4A7C15)
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))
 
 
 def check_reach(X, scaling: Scaling, estimator: str) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 OPTIONS = {
     "radius_units": ("scaled", "input"),
-    "binary_margin": ("difference", "positive"),
+    "binary_margin": ("difference", "positive", "share"),
     "link": ("softmax", "normalize", None),
     "kernel": ("metric", "squared", None),
     "metric": ("euclidean", None),
@@ -97,9 +97,9 @@ class Explanation(SampleDisplay):
         Whether the radius is measured after the inner standardisation or in the
         units of the input.
 
-    binary_margin : {"difference", "positive"}, default="difference"
+    binary_margin : {"difference", "positive", "share"}, default="difference"
         How the decision of two classes follows from their scores: second minus
-        first, or the second alone.
+        first, the second alone, or second minus first over their sum.
 
     head_weights : array of shape (n_prototypes, n_classes) or None, default=None
         Where the head is linear in the similarities, its weights; :meth:`verify`
@@ -223,7 +223,12 @@ class Explanation(SampleDisplay):
             return values
         if self.binary_margin == "positive":
             return values[..., 1]
-        return values[..., 1] - values[..., 0]
+        difference = values[..., 1] - values[..., 0]
+        if self.binary_margin == "share":
+            total = self.scores.sum(axis=1, dtype=float)
+            total = np.where(total > 0, total, 1.0)
+            return difference / total.reshape(-1, *[1] * (difference.ndim - 1))
+        return difference
 
     def _predicted(self) -> np.ndarray:
         """Return the positions of the predicted classes, -1 where unknown."""

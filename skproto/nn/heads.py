@@ -96,6 +96,8 @@ class ReasoningHead(nn.Module):
         if self.negative:
             detections = log_activations.exp()
             concepts = detections @ (positive - negative) + negative.sum(0)
+            # A sum of products of probabilities; rounding may leave it below 0.
+            concepts = concepts.clamp_min(0.0)
             log_concepts = concepts.clamp_min(torch.finfo(concepts.dtype).tiny).log()
         else:
             relative = (log_activations - shift).exp() @ positive
@@ -178,6 +180,7 @@ class OriginalReasoningHead(nn.Module):
         """Return scores (n, K), their logarithm and concept agreements."""
         positive, negative = self.tables()
         scores = log_activations.exp() @ (positive - negative) + negative.sum(0)
+        scores = scores.clamp_min(0.0)
         tiny = torch.finfo(scores.dtype).tiny
         log_scores = scores.clamp_min(tiny).log()
         return {"scores": scores, "log_scores": log_scores, "concepts": scores}

@@ -122,6 +122,11 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
             codes[dark] = outputs["log_scores"][dark].argmax(axis=1)
         return codes
 
+    def _margin_kind(self) -> str:
+        # Where probabilities are the scores over their sum, the plain difference of
+        # two scores would rank samples in another order than their probabilities.
+        return "difference" if self._head() == "linear" else "share"
+
     def _probabilities(self, outputs) -> np.ndarray:
         if "log_scores" not in outputs:
             return softmax(outputs["scores"], axis=1)
@@ -130,6 +135,10 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
         log_scores = outputs["log_scores"].astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(total > 0, scores / total, softmax(log_scores, axis=1))
+
+    def _auto_solver(self, X) -> str:
+        # The hinge on a radius has kinks on which a line search gets stuck.
+        return "adam" if self.loss == "robust" else super()._auto_solver(X)
 
     def _main_term(self):
         """Return the loss term that the `loss` parameter names."""

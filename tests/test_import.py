@@ -35,13 +35,24 @@ def test_explanations_load_no_torch():
     assert not {"torch", "matplotlib", "jinja2", "pandas"} & set(fresh(code))
 
 
-@pytest.mark.parametrize("name", skproto.__all__)
-def test_every_public_name_resolves_in_a_fresh_interpreter(name):
+MODULES = sorted({name for name in skproto.__all__ if name.islower()} - {"__version__"})
+
+
+@pytest.mark.parametrize("name", ["base", *MODULES])
+def test_every_module_can_be_the_first_that_is_imported(name):
     code = (
-        f"import json; from skproto import {name} as value;"
-        "print(json.dumps(getattr(value, '__name__', value)))"
+        f"import json, skproto; from skproto import {name} as module;"
+        "print(json.dumps([module.__name__, getattr(module, '__all__', [])]))"
     )
-    shown = fresh(code)
+    full_name, names = fresh(code)
+    assert full_name == f"skproto.{name}"
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("name", skproto.__all__)
+def test_every_public_name_resolves(name):
+    value = getattr(skproto, name)
+    shown = getattr(value, "__name__", value)
     expected = version("skproto") if name == "__version__" else name
     assert shown.removeprefix("skproto.") == expected
 

@@ -19,6 +19,219 @@ LOSSES = {
 
 
 class RBFClassifier(RBFNetworkClassifier):
+    r"""Classify by a sum of evidence from radial basis functions.
+
+    The activation of prototype k is :math:`d_k = \exp(-\delta_k^q / \sigma_k)` with
+    the Euclidean distance :math:`\delta_k` in the scaled space, and the score of class
+    c is :math:`\sum_k w_{kc} d_k + b_c`. With ``head="linear"`` the weights are free
+    and the scores are logits; with ``head="convex"`` each class's weights are
+    probabilities, there is no bias, and far from all prototypes every score is 0.
+
+    Read more in the :ref:`User Guide <rbf_cbc>`.
+
+    Parameters
+    ----------
+    n_prototypes_per_class : int or array-like of shape (n_classes,), default=10
+        Prototypes started in each class; more fit better and explain less.
+
+    n_prototypes : int, default=None
+        Number of prototypes started on all samples regardless of class; replaces
+        `n_prototypes_per_class`.
+
+    head : {"linear", "convex"}, default="linear"
+        Free weights or weights that are probabilities.
+
+    kernel : {"squared", "metric"}, default="squared"
+        "squared" is the Gaussian :math:`q = 2`; "metric" is :math:`q = 1`, whose
+        certificates reach further.
+
+    sigma : "auto", float or array-like of shape (n_prototypes,), default="auto"
+        Widths at the start, in the scaled space to the power q. "auto" derives each
+        from the mean :math:`\mu` and spread :math:`s` of the distances to the samples:
+        :math:`\sigma = -(\mu + s) / \ln p_0`.
+
+    shared_sigma : bool, default=False
+        Whether all prototypes share one width.
+
+    train_sigma : bool, default=True
+        Whether the widths are learned.
+
+    p0 : float, default=0.01
+        Detection at one spread beyond the mean distance, for ``sigma="auto"``. Smaller
+        values make narrower kernels.
+
+    loss : {"auto", "cross_entropy", "nll", "margin", "robust"}, default="auto"
+        "auto" is "cross_entropy" for the linear and "nll", the negative log likelihood
+        of the normalised scores, for the convex head. "margin" asks for a lead of
+        `margin` over the next class, "robust" for a certified radius of `margin`.
+
+    margin : float, default=None
+        Lead or radius that the loss asks for; None: 0.05 for "margin", 0.5 in the
+        scaled space for "robust".
+
+    certificate : {"envelope", "theorem"}, default="envelope"
+        Radius in the robust loss: the tight bound or the published formula, which
+        needs the convex head.
+
+    alpha : float, default=5e-5
+        L2 penalty on the weights or, for the convex head, their logits.
+
+    width_penalty : float, default=3e-3
+        Penalty on the squared logarithm of a width over its start; 0 lets widths
+        degenerate.
+
+    init : {"kmeans", "sample", "mean"} or array-like, default="kmeans"
+        Where prototypes start: k-means centres, distinct samples, one mean, or
+        points of shape (n_prototypes, n_features) in the user's units.
+
+    project_prototypes : bool, default=False
+        Whether to move every prototype onto its nearest training sample at the end,
+        so that each is a real case.
+
+    encoder : {"identity", "mlp"}, nn.Module, callable or None, default=None
+        Maps scaled rows to the space of the prototypes. None and "identity" leave
+        them as they are; a module is copied; a callable gets the number of features
+        and returns a module. With an encoder `prototypes_` are embeddings.
+
+    standardize : bool, default=True
+        Whether to centre every feature and divide it by its standard deviation
+        inside the model. Sparse features are divided by their largest magnitude.
+
+    solver : {"auto", "lbfgs", "adam", "adamw"}, default="auto"
+        "lbfgs" uses all samples at once with a strong Wolfe line search, merges
+        duplicates and does not depend on the order of the samples; the others take
+        mini-batches. "auto" takes "lbfgs" for dense X of up to 2,000,000 entries
+        unless the loss or early stopping asks for mini-batches.
+
+    max_epochs : int or "auto", default="auto"
+        Passes over the data; iterations for "lbfgs". "auto" stands for 100 with
+        "lbfgs" and for about 1,500 steps, between 30 and 300 epochs, otherwise.
+
+    lr : float, default=0.02
+        Learning rate of the mini-batch solvers. Too large a value makes the loss
+        non-finite, which stops training with an error.
+
+    batch_size : int, default=512
+        Samples of a mini-batch.
+
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes; "balanced" gives all the same total.
+
+    early_stopping : bool, default=False
+        Whether to hold out a part of the training samples, stop when the loss on it no
+        longer falls and restore the best weights.
+
+    validation_fraction : float, default=0.1
+        Share of the samples held out, between 0 and 1.
+
+    n_iter_no_change : int, default=10
+        Epochs without improvement after which early stopping acts.
+
+    warm_start : bool, default=False
+        Whether `fit` continues from the last fit instead of starting anew; classes and
+        features must be the same.
+
+    random_state : int, RandomState instance or None, default=None
+        Source of all randomness. The same int gives the same bits on the same machine
+        with the same number of threads.
+
+    device : str, default="cpu"
+        torch device, for instance "cuda".
+
+    verbose : int, default=0
+        1 shows a progress line, 2 skorch's table of epochs.
+
+    net_params : dict, default=None
+        Parameters of the skorch net, such as ``{"optimizer__weight_decay": 1e-4,
+        "callbacks": [...]}``; they overrule the estimator's own.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+
+    n_features_in_ : int
+        Number of features seen in `fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where X had names.
+
+    prototypes_ : ndarray of shape (n_prototypes, n_features)
+        Prototypes in the user's units; embeddings with an encoder.
+
+    prototype_ids_ : ndarray of shape (n_prototypes,)
+        Number of each prototype, given at creation and never used again.
+
+    prototype_labels_ : ndarray of shape (n_prototypes,)
+        Class for which each prototype weighs most.
+
+    prototype_indices_ : ndarray of shape (n_prototypes,)
+        Row number of the training sample nearest to each prototype; after projection
+        of the sample that it is.
+
+    prototype_samples_ : ndarray of shape (n_prototypes, n_features)
+        Those training samples, in the user's units.
+
+    projection_distance_ : ndarray of shape (n_prototypes,)
+        Distance from prototype to sample in the scaled space, 0 after projection.
+
+    win_counts_ : ndarray of shape (n_prototypes,)
+        Training samples for which the prototype has the largest activation.
+
+    center_, scale_ : ndarray of shape (n_features,)
+        A value v enters the model as ``(v - center_) / scale_``.
+
+    sigma_ : ndarray of shape (n_prototypes,)
+        Width of each prototype's kernel, in the scaled space to the power q.
+
+    coef_ : ndarray of shape (n_prototypes, n_classes)
+        Weights of the head.
+
+    intercept_ : ndarray of shape (n_classes,)
+        Bias of the head; 0 for the convex one.
+
+    net_ : skorch.NeuralNet
+        The trained net.
+
+    history_ : pandas.DataFrame
+        One row an epoch, one column a loss term.
+
+    n_iter_ : int
+        Number of epochs.
+
+    solver_, max_epochs_ : str, int
+        What "auto" was resolved to.
+
+    See Also
+    --------
+    CBCClassifier : Also counts what is absent.
+    GLVQClassifier : The nearest prototype decides alone.
+
+    Notes
+    -----
+    The paper starts prototypes at random and trains with a fixed width; here they start
+    on k-means centres with widths from the data. Prediction costs
+    :math:`O(n P (f + K))`.
+
+    References
+    ----------
+    .. [1] Saralajew, S., Rana, A., Villmann, T., & Shaker, A. (2025). A Robust
+       Prototype-Based Network with Interpretable RBF Classifier Foundations. *AAAI*.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skproto import RBFClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = RBFClassifier(3, random_state=0).fit(X, y)
+    >>> model.score(X, y) > 0.95
+    True
+    >>> case = model.explain(X[:1])
+    >>> bool(abs(case.contributions.sum(axis=1) + case.bias
+    ...      - model.decision_function(X[:1])).max() < 1e-5)
+    True
+    """
+
     _parameter_rules = RBFNetworkClassifier._parameter_rules.extended(
         head=rules.options("linear", "convex"),
         loss=rules.options("auto", "cross_entropy", "nll", "margin", "robust"),
@@ -38,8 +251,8 @@ class RBFClassifier(RBFNetworkClassifier):
         loss="auto",
         margin=None,
         certificate="envelope",
-        alpha=1e-3,
-        width_penalty=1e-3,
+        alpha=5e-5,
+        width_penalty=3e-3,
         init="kmeans",
         project_prototypes=False,
         encoder=None,

@@ -27,6 +27,9 @@ html_theme_options = {
     "navbar_end": ["theme-switcher"],
     "secondary_sidebar_items": ["page-toc"],
 }
+html_sidebars = {
+    page: [] for page in ("install", "evidence", "rbf_cbc", "lvq", "prototree")
+}
 html_show_sourcelink = False
 
 autosummary_generate = True
@@ -44,7 +47,8 @@ numpydoc_validation_checks = {
     "SA01",
     "SA04",
 }
-numpydoc_validation_exclude = {r"\.(fit_transform|score|set_output|set_callbacks)$"}
+# The template documents its parameters once for all, in prose; estimators one by one.
+numpydoc_validation_exclude = {r"^skproto\.base\.PrototypeClassifier$"}
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

@@ -77,6 +77,15 @@ class _SeededTorch:
         return self.fork.__exit__(*error)
 
 
+def _final_loss(net) -> float:
+    """Return the loss by which starts compete: held out, where there is such."""
+    if not net.history:
+        return np.inf
+    if "valid_loss" in net.history[-1]:
+        return min(row["valid_loss"] for row in net.history if "valid_loss" in row)
+    return net.history[-1]["train_loss"]
+
+
 class FittingMixin(CallbackSupportMixin):
     """The part of :class:`~skproto.base.PrototypeClassifier` that fits."""
 
@@ -120,7 +129,7 @@ class FittingMixin(CallbackSupportMixin):
         with _seeded_torch(rng.randint(2**31 - 1), self.device):
             module = previous["module"] if previous else self._make_module(data)
             self._train(module, data, passed, previous)
-            self._finish(module, data)
+            self._finish(self._module, data)
         self._collect(self._module, data, X)
         self._number_prototypes(rows)
         return self
@@ -218,28 +227,48 @@ class FittingMixin(CallbackSupportMixin):
         train, held_out = data, None
         if self.early_stopping:
             train, held_out = self._hold_out(data)
-        phases = self._phases()
-        generator = torch.Generator().manual_seed(data.rng.randint(2**31 - 1))
+        n_starts = 1 if previous else self._n_starts()
+        n_epochs = n_starts * sum(phase.max_epochs for phase in self._phases())
+        callbacks = self._callbacks(n_epochs, passed, held_out is not None)
+        best = np.inf
+        for start in range(n_starts):
+            module = self._make_module(data) if start else module
+            net, finished = self._train_net(module, train, held_out, callbacks)
+            loss = _final_loss(net)
+            if start == 0 or loss < best:
+                self.net_, best = net, loss
+            if not finished:
+                break
+        self.history_ = self._history(previous)
+        self.n_iter_ = len(self.history_)
+
+    def _n_starts(self) -> int:
+        """Return how many starts compete by their loss."""
+        return 1
+
+    def _train_net(self, module, train, held_out, callbacks):
+        """Return the trained net, and whether the user let it finish."""
+        generator = torch.Generator().manual_seed(train.rng.randint(2**31 - 1))
         net_params = dict(self.net_params or {})
-        self.net_ = make_net(
+        net = make_net(
             module,
             self._loss_terms(),
-            callbacks=self._callbacks(phases, passed, held_out is not None),
+            callbacks=callbacks,
             net_params=net_params,
             batch_size=self.batch_size_,
             device=self.device,
             verbose=int(self.verbose),
             iterator_train__generator=generator,
         )
-        run_phases(
-            self.net_,
-            phases,
+        self.net_ = net
+        finished = run_phases(
+            net,
+            self._phases(),
             BatchDataset(train),
             BatchDataset(held_out) if held_out is not None else None,
             fixed=frozenset(net_params),
         )
-        self.history_ = self._history(previous)
-        self.n_iter_ = len(self.history_)
+        return net, finished
 
     def _history(self, previous) -> pd.DataFrame:
         history = history_frame(self.net_)
@@ -260,9 +289,8 @@ class FittingMixin(CallbackSupportMixin):
         )
         return data.subset(np.sort(train)), data.subset(np.sort(held_out))
 
-    def _callbacks(self, phases, passed, has_held_out) -> list[Any]:
+    def _callbacks(self, n_epochs, passed, has_held_out) -> list[Any]:
         callbacks: list[Any] = []
-        n_epochs = sum(phase.max_epochs for phase in phases)
         if has_held_out:
             callbacks.append(HeldOutStopping(self.n_iter_no_change))
         if self.verbose:

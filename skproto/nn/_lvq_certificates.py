@@ -161,13 +161,16 @@ def bisector_radius(
     target: Tensor,
     *,
     omega: Tensor | None = None,
+    norm: float = 2.0,
 ) -> Tensor:
-    r"""Return the distance to the nearest bisector that matters, in plain L2.
+    r"""Return the distance to the nearest bisector that matters, in plain L2 or Lp.
 
     .. math::
         \rho = \min_{j: c_j \ne y} \max_{i: c_i = y}
-               \frac{d_j - d_i}{2 \|\Lambda (w_j - w_i)\|},
+               \frac{d_j - d_i}{2 \|\Lambda (w_j - w_i)\|_*},
         \qquad d_k = \|\Omega (x - w_k)\|^2, \quad \Lambda = \Omega^T \Omega
+
+    with the norm that is dual to the one in which the sample is changed.
 
     Each quotient is the exact distance to the bisecting hyperplane of a pair. The
     radius is exact for one prototype in class :math:`y`, a lower bound otherwise, and
@@ -192,6 +195,9 @@ def bisector_radius(
         the Euclidean distance. One matrix for all prototypes: with local matrices the
         bisectors are curved, use :func:`hypothesis_margin` with `lipschitz`.
 
+    norm : float, default=2.0
+        The attacker's :math:`q \ge 1`, `math.inf` allowed.
+
     Returns
     -------
     Tensor of shape (n,)
@@ -201,7 +207,8 @@ def bisector_radius(
     Raises
     ------
     ValueError
-        If `omega` is neither a vector nor a matrix; see also :func:`concept_pairs`.
+        If `omega` is neither a vector nor a matrix, or `norm` is below 1; see also
+        :func:`concept_pairs`.
 
     References
     ----------
@@ -222,7 +229,7 @@ def bisector_radius(
     centre = prototypes.detach().mean(dim=0)
     z, w = _project(x - centre, omega), _project(prototypes - centre, omega)
     squared = ((z[:, None, :] - w) ** 2).sum(-1)
-    speed = 2 * _pair_distances(_project_back(w, omega)) * (1 + 1e-12)
+    speed = 2 * _pair_lengths(_project_back(w, omega), norm)
     gap = squared[:, None, :] - squared.gather(1, pairs.own)[:, :, None]
     reach = z.detach().norm(dim=1) + w.detach().norm(dim=1).amax()
     slack = 4 * EPS * (x.shape[1] + 8) * reach**2
@@ -249,6 +256,17 @@ def _project_back(z: Tensor, omega: Tensor | None) -> Tensor:
     return z * omega.double() if omega.ndim == 1 else z @ omega.double()
 
 
+def _pair_lengths(points: Tensor, norm: float) -> Tensor:
+    """Return the pairwise distances (M, M) in the dual norm, never rounded down."""
+    if not norm >= 1:
+        raise ValueError(f"norm must be at least 1, got {norm!r}.")
+    if norm == 2:
+        return _pair_distances(points) * (1 + 1e-12)
+    dual = math.inf if norm == 1 else 1 / (1 - 1 / norm)
+    difference = points[:, None, :] - points
+    return torch.linalg.vector_norm(difference, ord=dual, dim=-1) * (1 + 1e-12)
+
+
 def _pair_distances(points: Tensor) -> Tensor:
     """Return exact pairwise distances (M, M) with a finite gradient at zero."""
     squared = ((points[:, None, :] - points) ** 2).sum(-1)
@@ -264,12 +282,14 @@ def mixture_radius(
     *,
     variance: float | Tensor,
     omega: Tensor | None = None,
+    norm: float = 2.0,
 ) -> Tensor:
-    r"""Return the certified L2 radius of RSLVQ.
+    r"""Return the certified radius of RSLVQ, in plain L2 or Lp.
 
     :math:`\log f_y - \log f_j` of two Gaussian class mixtures with a common variance
     is Lipschitz with constant
-    :math:`\max_{k \in y, l \in j} \|\Lambda(w_k - w_l)\| / \sigma^2`.
+    :math:`\max_{k \in y, l \in j} \|\Lambda(w_k - w_l)\|_* / \sigma^2` in the norm
+    whose dual is taken here.
 
     Parameters
     ----------
@@ -293,6 +313,9 @@ def mixture_radius(
     omega : Tensor of shape (l, f) or (f,), default=None
         Metric of MRSLVQ, as in :func:`bisector_radius`.
 
+    norm : float, default=2.0
+        The attacker's :math:`q \ge 1`, `math.inf` allowed.
+
     Returns
     -------
     Tensor of shape (n,)
@@ -312,9 +335,9 @@ def mixture_radius(
     mapped = _project_back(_project(prototypes.double(), omega), omega)
     code = labels[:, None] * n_classes + labels
     speed = mapped.new_zeros(n_classes * n_classes).scatter_reduce(
-        0, code.flatten(), _pair_distances(mapped).flatten(), "amax"
+        0, code.flatten(), _pair_lengths(mapped, norm).flatten(), "amax"
     )
-    speed = speed.view(n_classes, n_classes) * (1 + 1e-12)
+    speed = speed.view(n_classes, n_classes)
     own = logs.gather(1, pairs.own)[:, :, None]
     gap = own - logs[:, None, :]
     gap = toward_zero(gap, 8 * EPS * (1 + own.abs() + logs.abs()[:, None, :]))

@@ -108,8 +108,10 @@ class RBFNetwork(nn.Module):
             first, negative, sigma, labels=labels, power=power
         )
 
-    def kept_state(self, kept: Tensor) -> dict[str, Tensor]:
-        """State of the same network with the prototypes of a mask (P,) only."""
+    def keep(self, kept: Tensor) -> RBFNetwork:
+        """Return the same network with the prototypes of a mask (P,) only."""
+        config = {**self.config, "n_prototypes": int(kept.sum())}
+        network = RBFNetwork(**config, encoder=self.encoder)
         state = dict(self.state_dict())
         names = ["prototypes", "head.weight", "head.logits"]
         if len(self.kernel.log_sigma) == len(kept):
@@ -119,7 +121,8 @@ class RBFNetwork(nn.Module):
             if name == "head.logits" and self.head.negative:
                 mask = kept.repeat(2)
             state[name] = state[name][mask]
-        return state
+        network.load_state_dict(state)
+        return network.to(self.prototypes)
 
     @torch.no_grad()
     def constrain_(self) -> None:

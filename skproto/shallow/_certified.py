@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import numbers
 from typing import ClassVar
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_consistent_length, column_or_1d
 from torch import nn
 
+from skproto.nn.certificates import convert_norm
 from skproto.shallow._base import ShallowPrototypeClassifier
 from skproto.training import chunks
 
@@ -23,15 +24,15 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
     # Names of the certificates, the tightest first.
     _certificates: ClassVar[tuple[str, ...]]
 
-    def _certified_radius(self, module, x, codes, method) -> torch.Tensor:
-        """Radius (n,) for scaled rows x (n, f) and class codes, both float64."""
+    def _certified_radius(self, module, x, codes, method, norm) -> torch.Tensor:
+        """Radius (n,) in a norm for scaled rows x (n, f) and class codes, float64."""
         raise NotImplementedError
 
     def _certificate_width(self) -> int:
         """Entries of intermediate arrays per sample."""
         raise NotImplementedError
 
-    def certify(self, X, y=None, *, method=None, units="scaled"):
+    def certify(self, X, y=None, *, norm=2, method=None, units="scaled"):
         """Radius within which no change of a sample alters its predicted class.
 
         Parameters
@@ -43,13 +44,17 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
             Classes to certify; the radius is negative where another is predicted.
             None certifies the predicted classes.
 
+        norm : float, default=2
+            Norm in which a change is measured, at least 1: 2 the Euclidean length, 1
+            the sum of the changes of all features, ``np.inf`` the largest of them.
+
         method : str, default=None
             Name of the certificate, see the class; None takes the tightest.
 
         units : {"scaled", "input"}, default="scaled"
-            "scaled": Euclidean length in the space of the model, where every feature
-            has been divided by `scale_`. "input": in the user's units, a guarantee
-            that is smaller by the factor ``scale_.min()``.
+            "scaled": length in the space of the model, where every feature has been
+            divided by `scale_`. "input": in the user's units, a guarantee that is
+            smaller by the factor ``scale_.min()``.
 
         Returns
         -------
@@ -59,16 +64,21 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
         Raises
         ------
         ValueError
-            If the method or the units are unknown, a label of `y` was not seen in
-            `fit`, or the encoder is not linear.
+            If the method or the units are unknown, the norm is below 1, a label of
+            `y` was not seen in `fit`, or the encoder is not linear.
         """
         X = self._check_input(X)
         method = self._check_method(method)
+        if not isinstance(norm, numbers.Real) or not float(norm) >= 1:
+            raise ValueError(f"norm must be a number of at least 1. Got {norm!r}.")
         if units not in ("scaled", "input"):
             raise ValueError(f"units must be 'scaled' or 'input'. Got {units!r}.")
         stretch = self._encoder_stretch()
         predicted = self._codes(self._forward(X, ("scores", "log_scores")))
         codes = predicted if y is None else self._label_codes(X, y)
+        # The stretch of an encoder is known for the Euclidean length.
+        outer = float(norm)
+        inner = 2.0 if self._encodes else outer
         module = copy.deepcopy(self._module).double().cpu()
         radius = np.empty(X.shape[0])
         size = max(1, min(8192, CERTIFY_ENTRIES // self._certificate_width()))
@@ -76,16 +86,16 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
             x = torch.from_numpy(self._scaling.apply_double(X[rows]))
             with torch.no_grad():
                 found = self._certified_radius(
-                    module, x, torch.from_numpy(codes[rows]), method
+                    module, x, torch.from_numpy(codes[rows]), method, inner
                 )
-            radius[rows] = found.numpy()
+            radius[rows] = convert_norm(found, X.shape[1], inner, outer).numpy()
         if y is None:
             # In float64 a tie of the float32 prediction may fall the other way.
             radius = np.maximum(radius, 0.0)
         radius = radius / stretch
         return radius * self.scale_.min() if units == "input" else radius
 
-    def certified_accuracy(self, X, y, eps, *, method=None, units="scaled"):
+    def certified_accuracy(self, X, y, eps, *, norm=2, method=None, units="scaled"):
         """Share of samples that are classified right whatever change of size `eps`.
 
         Parameters
@@ -99,7 +109,7 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
         eps : float or array-like of floats
             Sizes of the change, at least 0.
 
-        method, units : str
+        norm, method, units : object
             See :meth:`certify`.
 
         Returns
@@ -110,7 +120,7 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
         sizes = np.asarray(eps, dtype=np.float64)
         if not (sizes >= 0).all():
             raise ValueError(f"eps must be at least 0. Got {eps!r}.")
-        radius = self.certify(X, y, method=method, units=units)
+        radius = self.certify(X, y, norm=norm, method=method, units=units)
         share = (radius > sizes[..., None]).mean(axis=-1)
         return float(share) if share.ndim == 0 else share
 
@@ -145,14 +155,3 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
             )
         with torch.no_grad():
             return float(torch.linalg.matrix_norm(body.weight.double(), 2))
-
-    def _label_codes(self, X, y) -> np.ndarray:
-        y = column_or_1d(y)
-        check_consistent_length(X, y)
-        unknown = np.setdiff1d(y, self.classes_)
-        if len(unknown):
-            raise ValueError(
-                f"y has labels that were not seen in fit: {unknown.tolist()}; known "
-                f"are {self.classes_.tolist()}."
-            )
-        return np.asarray(np.searchsorted(self.classes_, y))

@@ -17,7 +17,7 @@ from skproto.nn import (
     RobustLoss,
     width_rule,
 )
-from skproto.nn.certificates import certified_radius
+from skproto.nn.certificates import certified_radius, convert_norm
 from skproto.nn.similarity import root
 from skproto.shallow._certified import CertifiedPrototypeClassifier
 from skproto.training import TrainingData
@@ -28,18 +28,6 @@ EXPONENTS = {"metric": 1, "squared": 2}
 # Margins that margin=None stands for: a share of probability, a scaled distance.
 DEFAULT_MARGINS = {"margin": 0.05, "robust": 0.5}
 
-# Fitted attributes with one entry for each prototype.
-PER_PROTOTYPE = (
-    "prototypes_",
-    "prototype_ids_",
-    "prototype_indices_",
-    "prototype_labels_",
-    "prototype_samples_",
-    "projection_distance_",
-    "sigma_",
-    "win_counts_",
-)
-
 # Samples from which the widths are computed.
 MAX_WIDTH_SAMPLES = 10_000
 
@@ -49,6 +37,7 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
 
     _module_class = RBFNetwork
     _certificates = ("envelope", "closed", "theorem")
+    _per_prototype = (*CertifiedPrototypeClassifier._per_prototype, "sigma_")
     _parameter_rules = CertifiedPrototypeClassifier._parameter_rules.extended(
         n_prototypes=(rules.none(), rules.integer(1)),
         kernel=rules.options("metric", "squared"),
@@ -165,28 +154,15 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
     def _kernel_evidence(self) -> dict[str, Any]:
         return {"kernel": self.kernel, "bandwidths": self.sigma_}
 
-    def _certified_radius(self, module, x, codes, method) -> torch.Tensor:
+    def _certified_radius(self, module, x, codes, method, norm) -> torch.Tensor:
         squared = module.nearest_sites(x)
         head = module.kernel_head()
-        return certified_radius(root(squared), head, codes, method=method)
+        radius = certified_radius(root(squared), head, codes, method=method)
+        return convert_norm(radius, x.shape[1], 2, norm)
 
     def _certificate_width(self) -> int:
         n_concepts = self._module.head.tables()[0].shape[1]
         return len(self.prototypes_) * n_concepts * self._module.head.n_reasonings
-
-    def _keep(self, kept: np.ndarray):
-        """Keep the prototypes of a mask (P,) and what belongs to them."""
-        if not kept.any():
-            raise ValueError("No prototype would be left; use a lower threshold.")
-        config = {**self._module.config, "n_prototypes": int(kept.sum())}
-        module = RBFNetwork(**config, encoder=self._module.encoder)
-        module.load_state_dict(self._module.kept_state(torch.from_numpy(kept)))
-        self.net_ = self._make_prediction_net(module)
-        for name in PER_PROTOTYPE:
-            if hasattr(self, name):
-                setattr(self, name, getattr(self, name)[kept])
-        self._read_head()
-        return self
 
     def _read_head(self) -> None:
         """Set the fitted attributes that describe the head."""

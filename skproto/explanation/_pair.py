@@ -73,9 +73,8 @@ class PairExplanation(Explanation):
         checked by `verify` if True.
 
     temperature : float or None, default=None
-        If given, the probabilities are the softmax over the classes of minus the
-        squared distance to the nearest prototype of the class, divided by this; checked
-        by `verify`.
+        If given, the probabilities are the softmax over the classes of the scores
+        divided by this; checked by `verify`.
 
     References
     ----------
@@ -174,13 +173,13 @@ class PairExplanation(Explanation):
 
     def _check_scores(self, check: Checker, squared: np.ndarray) -> None:
         """Check scores and probabilities that follow from distances to the classes."""
-        own = self.prototypes.labels[:, None] == self.classes[None, :]
-        nearest = np.where(own, squared[:, :, None], np.inf).min(axis=1)
         if self.temperature is not None:
-            logits = -nearest / self.temperature
-            size = np.maximum(1.0, np.abs(logits).min(axis=1, keepdims=True))
+            logits = self.scores / self.temperature
+            size = np.maximum(1.0, np.abs(logits).max(axis=1, keepdims=True))
             check.close("probability", "nK", self.probabilities, softmax(logits), size)
         if self.relative_scores:
+            own = self.prototypes.labels[:, None] == self.classes[None, :]
+            nearest = np.where(own, squared[:, :, None], np.inf).min(axis=1)
             other = np.where(own, np.inf, squared[:, :, None]).min(axis=1)
             has_own = own.any(axis=0)  # pruning may leave a class without prototype
             nearest, other = (

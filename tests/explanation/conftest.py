@@ -111,11 +111,12 @@ def pair(**changes: Any) -> PairExplanation:
     squared = np.array([[2.0, 13.0], [13.0, 2.0]])
     # Units are the prototypes: s_A = (d_B - d_A) / (d_A + d_B), s_B = -s_A.
     contributions = np.array([[[-2, 2], [13, -13]], [[-13, 13], [2, -2]]]) / 15
-    odds = np.exp(-squared / 5.0)
+    scores = np.array([[11.0, -11.0], [-11.0, 11.0]]) / 15
+    odds = np.exp(scores * 1.5)
     fields: dict[str, Any] = {
         "estimator_name": "GLVQClassifier",
         "classes": np.array(["A", "B"]),
-        "scores": np.array([[11.0, -11.0], [-11.0, 11.0]]) / 15,
+        "scores": scores,
         "probabilities": odds / odds.sum(axis=1, keepdims=True),
         "prediction": np.array(["A", "B"]),
         "class_contributions": contributions,
@@ -133,7 +134,7 @@ def pair(**changes: Any) -> PairExplanation:
         "relative_distance": [-11 / 15, -11 / 15],
         "feature_differences": [[3.0, 8.0], [3.0, 8.0]],
         "relative_scores": True,
-        "temperature": 5.0,
+        "temperature": 1 / 1.5,
         "binary_margin": "positive",
         "metric": "euclidean",
         "radius": [1.1, 1.1],

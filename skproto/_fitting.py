@@ -249,12 +249,11 @@ class FittingMixin(CallbackSupportMixin):
     def _train_net(self, module, train, held_out, callbacks):
         """Return the trained net, and whether the user let it finish."""
         generator = torch.Generator().manual_seed(train.rng.randint(2**31 - 1))
-        net_params = dict(self.net_params or {})
         net = make_net(
             module,
             self._loss_terms(),
             callbacks=callbacks,
-            net_params=net_params,
+            net_params=self.net_params,
             batch_size=self.batch_size_,
             device=self.device,
             verbose=int(self.verbose),
@@ -266,7 +265,6 @@ class FittingMixin(CallbackSupportMixin):
             self._phases(),
             BatchDataset(train),
             BatchDataset(held_out) if held_out is not None else None,
-            fixed=frozenset(net_params),
         )
         return net, finished
 

@@ -172,7 +172,8 @@ class OriginalReasoningHead(nn.Module):
         the same agreements.
         """
         positive, negative = self.raw_tables()
-        prior = functional.softmax(self.prior_logits, dim=0)[:, None]
+        # Of mean 1, so that equal priors leave the formula without `a`.
+        prior = self.n_prototypes * functional.softmax(self.prior_logits, 0)[:, None]
         total = (prior * (positive + negative)).sum(0) + self.EPSILON
         return prior * positive / total, prior * negative / total
 

@@ -39,8 +39,10 @@ def squared_distances(z: Tensor, p: Tensor) -> Tensor:
     tensor([[16.],
             [25.]])
     """
-    norms = z.square().sum(-1, keepdim=True) + p.square().sum(-1)
-    return torch.clamp_min(norms - 2.0 * (z @ p.T), 0.0)
+    rows = z.flatten(0, -2)
+    products = torch.addmm(p.square().sum(-1), rows, p.T, alpha=-2.0)
+    norms = torch.linalg.vector_norm(rows, dim=-1, keepdim=True).square()
+    return (products + norms).clamp_min(0.0).unflatten(0, z.shape[:-1])
 
 
 def root(squared: Tensor) -> Tensor:

@@ -105,16 +105,11 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
     def _codes(self, outputs) -> np.ndarray:
         scores = outputs["scores"]
         codes = scores.argmax(axis=1)
-        if "log_scores" in outputs:
+        if "log_scores" in outputs and scores.min() <= 0:
             # All detections underflow: the log scores still tell the classes apart.
             dark = scores.max(axis=1) <= 0
             codes[dark] = outputs["log_scores"][dark].argmax(axis=1)
         return codes
-
-    def _margin_kind(self) -> str:
-        # Where probabilities are the scores over their sum, the plain difference of
-        # two scores would rank samples in another order than their probabilities.
-        return "difference" if self._head() == "linear" else "share"
 
     def _probabilities(self, outputs) -> np.ndarray:
         if "log_scores" not in outputs:

@@ -27,7 +27,8 @@ class TermRecorder(Callback):
         for name, value in terms.items():
             number = float(value)
             if not math.isfinite(number):
-                raise ValueError(_non_finite_message(net, name, number))
+                at_start = len(net.history) == 1 and self._n_samples == size
+                raise ValueError(_non_finite_message(net, name, number, at_start))
             self._sums[name] = self._sums.get(name, 0.0) + number * size
 
     def on_epoch_end(self, net, **kwargs):
@@ -36,9 +37,9 @@ class TermRecorder(Callback):
             net.history.record(name, total / max(self._n_samples, 1))
 
 
-def _non_finite_message(net, name: str, value: float) -> str:
+def _non_finite_message(net, name: str, value: float, at_start: bool) -> str:
     epoch = len(net.history)
-    if epoch == 1:
+    if at_start:
         cause = (
             "at the very start the likely cause is input on an extreme scale or an "
             "encoder that returns non-finite values"

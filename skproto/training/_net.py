@@ -94,7 +94,19 @@ class PrototypeNet(NeuralNet):
     `criterion` is a :class:`WeightedTerms`; batches are
     ``(x, (target, sample_weight))``. Training is run by
     :func:`skproto.training.run_phases`; :meth:`fit` is left to skorch.
+
+    Parameters
+    ----------
+    fixed_params : frozenset of str, default=frozenset()
+        Names of the parameters that the user has set and no phase may change.
+
+    module, **kwargs : object
+        See :class:`skorch.NeuralNet`.
     """
+
+    def __init__(self, module, *args, fixed_params=frozenset(), **kwargs):
+        self.fixed_params = fixed_params
+        super().__init__(module, *args, **kwargs)
 
     def infer(self, x, **fit_params):
         """Return the module's outputs, a dict of tensors, for a batch."""

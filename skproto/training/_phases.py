@@ -97,10 +97,12 @@ def make_net(
         "iterator_train": BatchLoader,
         "iterator_train__shuffle": True,
         "iterator_valid": BatchLoader,
+        "fixed_params": frozenset(net_params or {}),
+        "verbose": 0,
         **settings,
         **overrides,
     }
-    if not settings.get("verbose", 0) > 1:
+    if settings["verbose"] < 2:
         settings.setdefault("callbacks__print_log", None)
     if settings["iterator_train"] is not BatchLoader:
         settings.pop("iterator_train__generator", None)
@@ -112,8 +114,6 @@ def run_phases(
     phases: Sequence[Phase],
     dataset: BatchDataset,
     held_out: BatchDataset | None = None,
-    *,
-    fixed: frozenset[str] = frozenset(),
 ) -> bool:
     """Train `net` through `phases`; return False if the user interrupted it.
 
@@ -127,9 +127,6 @@ def run_phases(
 
     dataset, held_out : BatchDataset
         Training samples, and those kept back for early stopping.
-
-    fixed : frozenset of str
-        Names of net parameters that the user has set and no phase may change.
     """
     if not net.initialized_:
         net.initialize()
@@ -137,7 +134,7 @@ def run_phases(
         net.train_split = lambda train, y=None, **kwargs: (train, held_out)
     try:
         for phase in phases:
-            _run_phase(net, phase, dataset, fixed)
+            _run_phase(net, phase, dataset)
     except KeyboardInterrupt:
         warnings.warn(
             f"Training was interrupted after {len(net.history)} epochs; the estimator "
@@ -153,11 +150,11 @@ def run_phases(
     return True
 
 
-def _run_phase(net, phase, dataset, fixed) -> None:
+def _run_phase(net, phase, dataset) -> None:
     moving = _select(net.module_, phase.trainable)
     for name, parameter in net.module_.named_parameters():
         parameter.requires_grad_(name in moving)
-    _set_optimizer(net, phase, len(dataset), fixed)
+    _set_optimizer(net, phase, len(dataset))
     extra = [(f"{phase.name}_{i}", cb) for i, cb in enumerate(phase.callbacks)]
     standing = net.callbacks_
     net.callbacks_ = [*standing, *extra]
@@ -175,12 +172,12 @@ def _run_phase(net, phase, dataset, fixed) -> None:
         net.callbacks_ = standing
 
 
-def _set_optimizer(net, phase, n_samples, fixed) -> None:
+def _set_optimizer(net, phase, n_samples) -> None:
     for name in [n for n in vars(net) if n.startswith("optimizer__")]:
-        if name not in fixed:
+        if name not in net.fixed_params:
             delattr(net, name)
     for name, value in _optimizer_settings(phase, n_samples).items():
-        if name not in fixed:
+        if name not in net.fixed_params:
             setattr(net, name, value)
     net._initialize_optimizer()
 

@@ -10,11 +10,17 @@ from skproto.nn.losses import (
     RobustLoss,
     rival_scores,
 )
+from skproto.nn.lvq import LVQMetric, LVQNetwork
+from skproto.nn.lvq_losses import CertifiedDistance, DistanceMargin, RelativeDistance
 from skproto.nn.rbf import RBFNetwork
 from skproto.nn.similarity import RBFKernel, squared_distances, width_rule
 
 __all__ = [
+    "CertifiedDistance",
     "CrossEntropy",
+    "DistanceMargin",
+    "LVQMetric",
+    "LVQNetwork",
     "LinearHead",
     "MLPEncoder",
     "MarginLoss",
@@ -24,6 +30,7 @@ __all__ = [
     "RBFKernel",
     "RBFNetwork",
     "ReasoningHead",
+    "RelativeDistance",
     "RobustLoss",
     "SiteEncoder",
     "make_encoder",

@@ -209,7 +209,7 @@ class LVQNetwork(nn.Module):
     ):
         super().__init__()
         labels = [int(code) for code in labels]
-        self.config = {
+        self.config: dict[str, Any] = {
             "labels": labels,
             "dim": dim,
             "n_classes": n_classes,
@@ -323,11 +323,11 @@ class LVQNetwork(nn.Module):
     def _mixture(self, gaps, base, squared) -> dict[str, Tensor]:
         scale = 2.0 * self.variance.to(gaps.dtype)
         log_joint = -gaps / scale
-        log_scores = self.per_class(log_joint, -math.inf).logsumexp(2)
+        log_shares = log_joint.log_softmax(1)
         return {
-            "scores": log_scores.softmax(1),
-            "log_scores": log_scores,
-            "log_responsibilities": log_joint.log_softmax(1),
+            "scores": self.per_class(log_shares.exp(), 0.0).sum(2),
+            "log_scores": self.per_class(log_joint, -math.inf).logsumexp(2),
+            "log_responsibilities": log_shares,
             "activations": (-squared / scale).exp(),
         }
 

@@ -22,7 +22,7 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
     """Base of the shallow classifiers: adds `certify` and `certified_accuracy`."""
 
     # Names of the certificates, the tightest first.
-    _certificates: ClassVar[tuple[str, ...]]
+    _certificates: ClassVar[tuple[str, ...]] = ()
 
     def _certified_radius(self, module, x, codes, method, norm) -> torch.Tensor:
         """Radius (n,) in a norm for scaled rows x (n, f) and class codes, float64."""
@@ -129,12 +129,17 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
             return None
         return self.certify(X)
 
+    def _allowed_certificates(self) -> tuple[str, ...]:
+        """Return the names of the certificates, the tightest first."""
+        return self._certificates
+
     def _check_method(self, method: str | None) -> str:
+        allowed = self._allowed_certificates()
         if method is None:
-            return self._certificates[0]
-        if method not in self._certificates:
+            return allowed[0]
+        if method not in allowed:
             raise ValueError(
-                f"method must be one of {self._certificates} for this "
+                f"method must be one of {allowed} for this "
                 f"{type(self).__name__}. Got {method!r}."
             )
         return method

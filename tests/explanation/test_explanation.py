@@ -193,10 +193,12 @@ def test_class_whose_prototypes_were_pruned_still_verifies(make):
     e = make.pair(prototypes=make.table(labels=np.array(["A", "C"]), values=None))
     e.classes = np.array(["A", "B", "C"])
     e.prediction = np.array(["A", "C"])
-    for name in ("scores", "class_contributions", "class_bias", "probabilities"):
+    for name in ("scores", "class_contributions", "class_bias"):
         value = np.insert(getattr(e, name), 1, 0, axis=-1)
         setattr(e, name, value)
     e.scores[:, 1] = e.class_bias[:, 1] = -1
+    odds = np.exp(e.scores / e.temperature)
+    e.probabilities = odds / odds.sum(axis=1, keepdims=True)
     e.verify()
 
 

@@ -85,7 +85,8 @@ def undeclared(folder, allowed, allowed_lazily):
         f"{file.relative_to(ROOT)}: {module}"
         for file in python_files(folder)
         for module, lazy in imported(ast.parse(file.read_text()))
-        if not provided(module, allowed_lazily if lazy else allowed)
+        if not (file.parent / f"{module}.py").exists()
+        and not provided(module, allowed_lazily if lazy else allowed)
     }
 
 

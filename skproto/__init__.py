@@ -14,16 +14,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from skproto import (
-        explanation,
-        nn,
-        persistence,
-        robustness,
-        shallow,
-        training,
-        trees,
-        utils,
-    )
+    import skproto.explanation as explanation
+    import skproto.nn as nn
+    import skproto.persistence as persistence
+    import skproto.robustness as robustness
+    import skproto.shallow as shallow
+    import skproto.training as training
+    import skproto.trees as trees
+    import skproto.utils as utils
     from skproto.base import PrototypeClassifier
     from skproto.explanation import Explanation, GlobalExplanation
     from skproto.shallow import (

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 
 from skproto.explanation import PairExplanation
 from skproto.nn.certificates import bisector_radius, convert_norm, hypothesis_margin
@@ -16,19 +15,272 @@ from skproto.nn.lvq_losses import (
     metric_stretch,
 )
 from skproto.shallow._lvq import LVQBaseClassifier
-from skproto.shallow._pairs import pair_evidence
+from skproto.shallow._pairs import fit_temperature, pair_evidence
 from skproto.training import TrainingData
 from skproto.utils import _parameters as rules
 
 # Margins that margin=None stands for: a squared distance, a radius.
 DEFAULT_MARGINS = {"margin": 1.0, "robust": 0.5}
 
-# Samples from which the temperature of the probabilities is fitted, and its range.
+# Samples from which the temperature of the probabilities is fitted.
 MAX_TEMPERATURE_SAMPLES = 20_000
-TEMPERATURES = (1e-2, 1e2)
 
 
 class GLVQClassifier(LVQBaseClassifier):
+    r"""Classify by the label of the nearest prototype.
+
+    With the squared distances :math:`d^+` to the nearest prototype of a sample's class
+    and :math:`d^-` to the nearest one of all others, the prototypes (and the metric)
+    minimise the mean of
+
+    .. math:: \phi(\mu), \qquad \mu = \frac{d^+ - d^-}{d^+ + d^-} \in [-1, 1],
+
+    which is negative where the sample is classified right. The score of class c is
+    :math:`(d_{\neg c} - d_c) / (d_{\neg c} + d_c)`, 0 where both are 0; with two
+    classes the decision is the score of the second. On a tie the first prototype wins.
+    The probabilities are the softmax of the scores over a temperature.
+
+    Read more in the :ref:`User Guide <lvq>`.
+
+    Parameters
+    ----------
+    n_prototypes_per_class : "auto", int or array-like, default="auto"
+        Prototypes of each class, one number or one for each class; more fit better and
+        explain less. "auto" takes a quarter of the root of the number of distinct
+        samples of the class, 1 to 30.
+
+    metric : {"euclidean", "relevance", "matrix", "local-matrix"}, default="euclidean"
+        Squared distance :math:`\|\Omega (x - w)\|^2`: "euclidean" without
+        :math:`\Omega` (GLVQ), "relevance" with a weight for each feature (GRLVQ),
+        "matrix" with one matrix for all (GMLVQ), "local-matrix" with one for each
+        prototype (LGMLVQ). Weights are a softmax, matrices have Frobenius norm 1, so
+        that :math:`\Lambda = \Omega^T\Omega` has trace 1.
+
+    n_components : int, default=None
+        Rows l of each matrix; 2 gives a plane to plot, see
+        :meth:`transform_relevance`. None means one for each feature.
+
+    loss : {"glvq", "margin", "robust"}, default="glvq"
+        "glvq" is :math:`\phi(\mu)`. "margin" asks for a lead of `margin` in squared
+        distance, :math:`\max(0, m + d^+ - d^-)`; "robust" for a certified radius of
+        `margin`, :math:`\max(0, m - \rho)`.
+
+    activation : {"sigmoid", "identity"}, default="sigmoid"
+        The function :math:`\phi(\mu)` of the loss "glvq":
+        :math:`1 / (1 + e^{-\beta\mu})` or :math:`\mu` itself.
+
+    beta : float, default=10.0
+        Steepness of the sigmoid. The larger, the more the samples near the decision
+        border count; small values come close to "identity".
+
+    margin : float, default=None
+        Lead or radius that the loss asks for, in the scaled space; None: 1 for
+        "margin", 0.5 for "robust".
+
+    certificate : {"bisector", "margin"}, default="bisector"
+        Radius in the loss "robust": the bisector bound or the (smaller) hypothesis
+        margin; with "local-matrix" always the latter.
+
+    alpha : float, default=0.0
+        Factor of the penalty :math:`-\log\det(\Omega\Omega^T)`, which keeps the metric
+        from collapsing onto one or two directions; without effect
+        on "euclidean".
+
+    init : {"kmeans", "sample", "mean"} or array-like, default="kmeans"
+        Where the prototypes of each class start: k-means centres, distinct samples,
+        one mean, or points of shape (n_prototypes, n_features) in the user's units,
+        ordered by class.
+
+    n_init : int, default=1
+        Number of starts; the one with the lowest loss (on the held-out samples with
+        `early_stopping`) is kept.
+
+    project_prototypes : bool, default=False
+        Whether to move every prototype onto the nearest training sample of its class
+        at the end, so that each is a real case.
+
+    encoder : {"identity", "mlp"}, nn.Module, callable or None, default=None
+        Maps scaled rows to the space of the prototypes. None and "identity" leave
+        them as they are; a module is copied; a callable gets the number of features
+        and returns a module. With an encoder `prototypes_` are embeddings.
+
+    standardize : bool, default=True
+        Whether to centre every feature and divide it by its standard deviation
+        inside the model. Sparse features are divided by their largest magnitude.
+
+    solver : {"auto", "lbfgs", "adam", "adamw"}, default="auto"
+        "lbfgs" uses all samples at once with a strong Wolfe line search and does not
+        depend on their order; the others take mini-batches. "auto" takes "lbfgs" for
+        dense X of up to 2,000,000 entries unless early stopping, the loss or
+        many local matrices ask for mini-batches.
+
+    max_epochs : int or "auto", default="auto"
+        Passes over the data; iterations for "lbfgs". "auto" stands for 100 with
+        "lbfgs" and for about 1,500 steps, between 30 and 300 epochs, otherwise.
+
+    lr : float, default=0.01
+        Learning rate of the mini-batch solvers. Too large a value makes the loss
+        non-finite, which stops training with an error.
+
+    batch_size : int, default=512
+        Samples of a mini-batch.
+
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes in the loss and in the starting points; "balanced"
+        gives all the same total.
+
+    early_stopping : bool, default=False
+        Whether to hold out a part of the training samples, stop when the loss on it no
+        longer falls and restore the best weights.
+
+    validation_fraction : float, default=0.1
+        Share of the samples held out, between 0 and 1.
+
+    n_iter_no_change : int, default=10
+        Epochs without improvement after which early stopping acts.
+
+    warm_start : bool, default=False
+        Whether `fit` continues from the last fit instead of starting anew; classes and
+        features must be the same.
+
+    random_state : int, RandomState instance or None, default=None
+        Source of all randomness. The same int gives the same bits on the same machine
+        with the same number of threads.
+
+    device : str, default="cpu"
+        torch device, for instance "cuda".
+
+    verbose : int, default=0
+        1 shows a progress line, 2 skorch's table of epochs.
+
+    net_params : dict, default=None
+        Parameters of the skorch net, such as ``{"optimizer__weight_decay": 1e-4,
+        "callbacks": [...]}``; they overrule the estimator's own.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+
+    n_features_in_ : int
+        Number of features seen in `fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where X had names.
+
+    prototypes_ : ndarray of shape (n_prototypes, n_features)
+        Prototypes in the user's units, ordered by class; embeddings with an encoder.
+
+    prototype_ids_ : ndarray of shape (n_prototypes,)
+        Number of each prototype, given at creation and never used again.
+
+    prototype_labels_ : ndarray of shape (n_prototypes,)
+        Class of each prototype.
+
+    prototype_indices_ : ndarray of shape (n_prototypes,)
+        Row number of the training sample nearest to each prototype; after projection
+        of the sample that it is.
+
+    prototype_samples_ : ndarray of shape (n_prototypes, n_features)
+        Those training samples, in the user's units.
+
+    projection_distance_ : ndarray of shape (n_prototypes,)
+        Distance from prototype to sample in the metric of the model, 0 after
+        projection.
+
+    projection_accuracy_ : ndarray of shape (2,)
+        Accuracy on the training samples before and after projection, where there was
+        one.
+
+    win_counts_ : ndarray of shape (n_prototypes,)
+        Distinct training samples to which the prototype is the nearest one.
+
+    center_, scale_ : ndarray of shape (n_features,)
+        A value v enters the model as ``(v - center_) / scale_``.
+
+    relevances_ : ndarray of shape (n_features,)
+        Diagonal of :math:`\Lambda`, of sum 1: how much each scaled feature counts; the
+        mean over the prototypes where each has its own.
+
+    omega_ : ndarray of shape (n_components, n_features)
+        The matrix :math:`\Omega`; with "local-matrix" of shape (n_prototypes,
+        n_components, n_features), with "euclidean" and "relevance" absent.
+
+    feature_weights_ : ndarray of shape (n_prototypes, n_features)
+        With "relevance" the relevances, once for each prototype.
+
+    temperature_ : float
+        Divisor of the scores in the softmax of the probabilities, fitted to the
+        training samples.
+
+    solver_, max_epochs_, batch_size_ : str, int, int
+        What "auto" stood for.
+
+    history_ : DataFrame
+        One row an epoch: "epoch", "phase", "train_loss", "valid_loss" (with early
+        stopping), one column a loss term and "dur", the seconds it took.
+
+    n_iter_ : int
+        Number of epochs of training.
+
+    net_ : skorch.NeuralNet
+        The net; ``net_.module_`` is the :class:`~skproto.nn.LVQNetwork`.
+
+    See Also
+    --------
+    GMLVQClassifier : The same with one matrix for all prototypes.
+    RSLVQClassifier : Posterior of a mixture instead of the nearest prototype.
+
+    Notes
+    -----
+    `transform` returns the similarities :math:`1 / (1 + d)` of the squared distances in
+    the scaled space: 1 on a prototype, falling without end.
+
+    :meth:`certify` has two methods. "bisector" is the distance to the nearest bisector
+    that matters, exact for one prototype in the predicted class. "margin" is the
+    hypothesis margin :math:`(\sqrt{d^-} - \sqrt{d^+}) / 2`, divided by the largest
+    singular value of :math:`\Omega`; it is the only one of "local-matrix".
+    Radii are given for any norm of the change; in other norms than 2 "margin" is
+    converted.
+
+    A step of training costs :math:`O(n l (f + m))` for n samples, f features, m
+    prototypes and l rows of the matrix.
+
+    What differs from the papers: all samples and prototypes are optimised at once by
+    L-BFGS or in mini-batches, instead of sample by sample; prototypes start on k-means
+    centres of their class; the sigmoid is steep by default; probabilities, the
+    bisector bound and the loss on it are not in the papers.
+
+    References
+    ----------
+    .. [1] Sato, A., Yamada, K. (1995). Generalized Learning Vector Quantization.
+       *NIPS 8*.
+    .. [2] Hammer, B., Villmann, T. (2002). Generalized relevance learning vector
+       quantization. *Neural Networks* 15, 1059-1068.
+    .. [3] Schneider, P., Biehl, M., Hammer, B. (2009). Adaptive Relevance Matrices in
+       Learning Vector Quantization. *Neural Computation* 21, 3532-3561.
+    .. [4] Saralajew, S., Holdijk, L., Villmann, T. (2020). Fast Adversarial Robustness
+       Certification of Nearest Prototype Classifiers for Arbitrary Seminorms.
+       *NeurIPS*.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skproto import GLVQClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = GLVQClassifier(1, random_state=0).fit(X, y)
+    >>> model.prototypes_.shape
+    (3, 4)
+    >>> round(model.score(X, y), 2)
+    0.97
+    >>> case = model.explain(X[:1])
+    >>> case.verify()
+    >>> int(case.winner[0]), int(case.runner_up[0])
+    (0, 1)
+    >>> bool(model.certify(X[:1])[0] > 0.5)
+    True
+    """
+
     _explanation_class = PairExplanation
     _binary_margin = "positive"
     _parameter_rules = LVQBaseClassifier._parameter_rules.extended(
@@ -154,96 +406,3 @@ class GLVQClassifier(LVQBaseClassifier):
             "temperature": self.temperature_,
             **self._metric_evidence(),
         }
-
-
-class GMLVQClassifier(GLVQClassifier):
-    def __init__(
-        self,
-        n_prototypes_per_class=1,
-        *,
-        n_components=None,
-        loss="glvq",
-        activation="sigmoid",
-        beta=10.0,
-        margin=None,
-        certificate="bisector",
-        alpha=0.0,
-        init="kmeans",
-        n_init=1,
-        project_prototypes=False,
-        encoder=None,
-        standardize=True,
-        solver="auto",
-        max_epochs="auto",
-        lr=0.01,
-        batch_size=512,
-        class_weight=None,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        warm_start=False,
-        random_state=None,
-        device="cpu",
-        verbose=0,
-        net_params=None,
-    ):
-        super().__init__(
-            n_prototypes_per_class=n_prototypes_per_class,
-            metric="matrix",
-            n_components=n_components,
-            loss=loss,
-            activation=activation,
-            beta=beta,
-            margin=margin,
-            certificate=certificate,
-            alpha=alpha,
-            init=init,
-            n_init=n_init,
-            project_prototypes=project_prototypes,
-            encoder=encoder,
-            standardize=standardize,
-            solver=solver,
-            max_epochs=max_epochs,
-            lr=lr,
-            batch_size=batch_size,
-            class_weight=class_weight,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            warm_start=warm_start,
-            random_state=random_state,
-            device=device,
-            verbose=verbose,
-            net_params=net_params,
-        )
-
-
-def fit_temperature(scores: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
-    """Temperature T at which the softmax of scores / T fits the labels best.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n, K)
-        Class scores.
-
-    y, weight : ndarrays of shape (n,)
-        Class codes and sample weights.
-
-    Returns
-    -------
-    temperature : float
-        Minimum of the weighted negative log likelihood. Labels are smoothed by
-        1 / (n + 2), without which classes that separate would ask for T = 0.
-    """
-    n_samples, n_classes = scores.shape
-    smooth = 1.0 / (n_samples + 2)
-    share = weight / weight.sum()
-
-    def loss(log_temperature: float) -> float:
-        log_p = log_softmax(scores / np.exp(log_temperature), axis=1)
-        own = log_p[np.arange(n_samples), y]
-        mixed = (1 - smooth) * own + smooth / n_classes * log_p.sum(axis=1)
-        return -float(share @ mixed)
-
-    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
-    return float(np.exp(found.x))

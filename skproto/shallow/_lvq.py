@@ -222,13 +222,25 @@ class LVQBaseClassifier(CertifiedPrototypeClassifier):
         return n_prototypes * max(n_prototypes, dim)
 
     def _global_evidence(self) -> dict[str, Any]:
+        codes = self._eligible_codes()
         return {
             "relevances": self.relevances_,
             "omega": getattr(self, "omega_", None),
+            "effective_size": effective_sizes(
+                self.win_counts_, codes, len(self.classes_)
+            ),
         }
 
     def _metric_evidence(self) -> dict[str, Any]:
         return {"metric": None if "matrix" in self.metric else "euclidean"}
+
+
+def effective_sizes(wins: np.ndarray, codes: np.ndarray, n_classes: int) -> np.ndarray:
+    """Exponential of the entropy of the wins within each class, (K,)."""
+    totals = np.bincount(codes, weights=wins, minlength=n_classes)[codes]
+    share = wins / np.where(totals > 0, totals, 1.0)
+    entropy = -share * np.log(np.where(share > 0, share, 1.0))
+    return np.exp(np.bincount(codes, weights=entropy, minlength=n_classes))
 
 
 def leading_directions(data: TrainingData, encoder, points, codes) -> np.ndarray:

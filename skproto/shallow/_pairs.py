@@ -1,8 +1,13 @@
-"""Evidence of a nearest-prototype decision: winner against runner-up."""
+"""Winner against runner-up: evidence and probabilities of nearest prototypes."""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+# Range of the temperature of the probabilities.
+TEMPERATURES = (1e-2, 1e2)
 
 
 def pair_evidence(outputs, module, codes: np.ndarray) -> dict[str, np.ndarray]:
@@ -96,3 +101,34 @@ def _parts(sites, p, omega, which) -> np.ndarray:
     parts = difference * mapped
     nearest = parts.sum(axis=2).argmin(axis=1)
     return np.asarray(parts[np.arange(len(parts)), nearest])
+
+
+def fit_temperature(scores: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
+    """Temperature T at which the softmax of scores / T fits the labels best.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n, K)
+        Class scores.
+
+    y, weight : ndarrays of shape (n,)
+        Class codes and sample weights.
+
+    Returns
+    -------
+    temperature : float
+        Minimum of the weighted negative log likelihood. Labels are smoothed by
+        1 / (n + 2), without which classes that separate would ask for T = 0.
+    """
+    n_samples, n_classes = scores.shape
+    smooth = 1.0 / (n_samples + 2)
+    share = weight / weight.sum()
+
+    def loss(log_temperature: float) -> float:
+        log_p = log_softmax(scores / np.exp(log_temperature), axis=1)
+        own = log_p[np.arange(n_samples), y]
+        mixed = (1 - smooth) * own + smooth / n_classes * log_p.sum(axis=1)
+        return -float(share @ mixed)
+
+    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
+    return float(np.exp(found.x))

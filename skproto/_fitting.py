@@ -12,7 +12,6 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d, validate_data
 
@@ -28,6 +27,7 @@ from skproto.training import (
     make_net,
     run_phases,
 )
+from skproto.utils._random import random_source
 from skproto.utils._sklearn import (
     HAS_CALLBACKS,
     CallbackSupportMixin,
@@ -119,7 +119,7 @@ class FittingMixin(CallbackSupportMixin):
         X, y, weight, rows = self._validate_training(X, y, sample_weight)
         if previous is not None:
             self._check_same_task(previous)
-        rng = check_random_state(self.random_state)
+        rng = random_source(self.random_state)
         self._resolve(X)
         if previous is None:
             scaling = preparation.fit_scaling(X, weight, self.standardize)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array
 from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
@@ -16,6 +16,7 @@ from sklearn.utils.validation import (
 )
 
 from skproto.robustness._search import Search, Space
+from skproto.utils._random import random_source
 
 # Entries of the points that are tried at a time.
 CHUNK_ENTRIES = 4_000_000
@@ -159,7 +160,7 @@ def attack(
         float(norm),
         int(n_restarts),
         int(n_steps),
-        check_random_state(random_state),
+        random_source(random_state),
     )
     parts = [
         search.run(*part) for part in _chunks(X, labels, radius, search.n_points())

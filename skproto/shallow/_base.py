@@ -9,7 +9,6 @@ from typing import ClassVar
 import numpy as np
 import scipy.sparse as sp
 import torch
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skproto import _preparation as preparation
@@ -18,6 +17,7 @@ from skproto.base import PrototypeClassifier
 from skproto.training import TrainingData
 from skproto.utils import _parameters as rules
 from skproto.utils._initialization import start_class_prototypes, start_prototypes
+from skproto.utils._random import random_source
 
 # Most prototypes of a class that n_prototypes_per_class="auto" asks for.
 MAX_AUTOMATIC = 30
@@ -122,7 +122,23 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
 
     def _finish(self, module, data: TrainingData) -> None:
         if self.project_prototypes:
-            self._projected = self._move_to_rows(module, data)
+            self._project_onto(module, data)
+
+    def _project_onto(self, module, data: TrainingData) -> None:
+        """Move the prototypes and report what it does to the accuracy."""
+        before = self._accuracy(module, data)
+        self._projected = self._move_to_rows(module, data)
+        self.projection_accuracy_ = np.array([before, self._accuracy(module, data)])
+
+    def _accuracy(self, module, data: TrainingData) -> float:
+        """Weighted share of samples that are classified right."""
+        right = np.zeros(len(data), dtype=bool)
+        for rows in data.chunks():
+            x = torch.from_numpy(data.dense(rows)).to(module.prototypes.device)
+            with torch.inference_mode():
+                outputs = {k: v.cpu().numpy() for k, v in module(x).items()}
+            right[rows] = self._codes(outputs) == data.y[rows]
+        return float(np.average(right, weights=data.weight))
 
     def _move_to_rows(self, module, data: TrainingData) -> np.ndarray:
         """Put every prototype on its nearest eligible sample; return their numbers."""
@@ -156,7 +172,8 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
         -------
         self : object
             The estimator. `prototype_indices_` now counts the rows of this `X`;
-            `projection_distance_` is 0.
+            `projection_distance_` is 0, and `projection_accuracy_` holds the accuracy
+            on these samples before and after.
 
         Raises
         ------
@@ -168,10 +185,10 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
         codes = self._label_codes(X, y)
         self._check_eligible(codes)
         parts = preparation.training_data(X, codes, np.ones(len(codes)), self._scaling)
-        rng = check_random_state(self.random_state)
+        rng = random_source(self.random_state)
         data = TrainingData(**parts, n_classes=len(self.classes_), rng=rng)
         module = copy.deepcopy(self._module)
-        self._projected = self._move_to_rows(module, data)
+        self._project_onto(module, data)
         self.net_ = self._make_prediction_net(module)
         self._collect(module, data, X)
         return self

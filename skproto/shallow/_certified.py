@@ -17,6 +17,9 @@ from skproto.training import chunks
 # Entries of the largest intermediate array, in float64, while certifying.
 CERTIFY_ENTRIES = 4_000_000
 
+# Lead over the runner-up, relative to scores above 1, that float32 is trusted with.
+CLOSE_CALL = 1e-4
+
 
 class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
     """Base of the shallow classifiers: adds `certify` and `certified_accuracy`."""
@@ -31,6 +34,42 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
     def _certificate_width(self) -> int:
         """Entries of intermediate arrays per sample."""
         raise NotImplementedError
+
+    # -- predicting --------------------------------------------------------------------
+
+    def _forward(self, X, keys=None, run=None) -> dict[str, np.ndarray]:
+        """Pass validated X through the module, close calls once more in float64.
+
+        A certificate holds for the model in exact arithmetic. What float32 cannot tell
+        apart is therefore decided in float64, in which the certificate is computed.
+        """
+        judged = run is None and (keys is None or "scores" in keys)
+        wanted = (*keys, "log_scores") if judged and keys is not None else keys
+        outputs = super()._forward(X, wanted, run)
+        if judged:
+            close = np.flatnonzero(_is_close_call(outputs))
+            if len(close):
+                self._decide_in_double(X, close, outputs)
+        return {k: v for k, v in outputs.items() if keys is None or k in keys}
+
+    def _decide_in_double(self, X, close: np.ndarray, outputs) -> None:
+        """Replace the rows `close` of the outputs by those of float64 arithmetic."""
+        module = self._double_module()
+        for key, values in outputs.items():
+            if values.dtype == np.float32:
+                outputs[key] = values.astype(np.float64)
+        size = max(1, CERTIFY_ENTRIES // max(1, self._module.prototypes.numel()))
+        for part in chunks(len(close), size):
+            rows = close[part]
+            with torch.inference_mode():
+                exact = module(torch.from_numpy(self._scaling.apply_double(X[rows])))
+            for key in outputs:
+                outputs[key][rows] = exact[key].numpy()
+
+    def _double_module(self):
+        return copy.deepcopy(self._module).double().cpu()
+
+    # -- certifying --------------------------------------------------------------------
 
     def certify(self, X, y=None, *, norm=2, method=None, units="scaled"):
         """Radius within which no change of a sample alters its predicted class.
@@ -73,13 +112,19 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
             raise ValueError(f"norm must be a number of at least 1. Got {norm!r}.")
         if units not in ("scaled", "input"):
             raise ValueError(f"units must be 'scaled' or 'input'. Got {units!r}.")
+        codes = None if y is None else self._label_codes(X, y)
+        radius = self._certify(X, codes, method, float(norm))
+        return radius * self.scale_.min() if units == "input" else radius
+
+    def _certify(self, X, codes, method: str, norm: float) -> np.ndarray:
+        """Radii in scaled units of validated X; `codes` None: of the prediction."""
         stretch = self._encoder_stretch()
-        predicted = self._codes(self._forward(X, ("scores", "log_scores")))
-        codes = predicted if y is None else self._label_codes(X, y)
+        predicted = codes is None
+        if predicted:
+            codes = self._codes(self._forward(X, ("scores", "log_scores")))
         # The stretch of an encoder is known for the Euclidean length.
-        outer = float(norm)
-        inner = 2.0 if self._encodes else outer
-        module = copy.deepcopy(self._module).double().cpu()
+        inner = 2.0 if self._encodes else norm
+        module = self._double_module()
         radius = np.empty(X.shape[0])
         size = max(1, min(8192, CERTIFY_ENTRIES // self._certificate_width()))
         for rows in chunks(X.shape[0], size):
@@ -88,12 +133,11 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
                 found = self._certified_radius(
                     module, x, torch.from_numpy(codes[rows]), method, inner
                 )
-            radius[rows] = convert_norm(found, X.shape[1], inner, outer).numpy()
-        if y is None:
-            # In float64 a tie of the float32 prediction may fall the other way.
+            radius[rows] = convert_norm(found, X.shape[1], inner, norm).numpy()
+        if predicted:
+            # At a tie rounding may put the other class ahead.
             radius = np.maximum(radius, 0.0)
-        radius = radius / stretch
-        return radius * self.scale_.min() if units == "input" else radius
+        return radius / stretch
 
     def certified_accuracy(self, X, y, eps, *, norm=2, method=None, units="scaled"):
         """Share of samples that are classified right whatever change of size `eps`.
@@ -127,7 +171,7 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
     def _radius(self, X) -> np.ndarray | None:
         if self._encodes and not self._has_linear_encoder():
             return None
-        return self.certify(X)
+        return self._certify(X, None, self._check_method(None), 2.0)
 
     def _allowed_certificates(self) -> tuple[str, ...]:
         """Return the names of the certificates, the tightest first."""
@@ -160,3 +204,10 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
             )
         with torch.no_grad():
             return float(torch.linalg.matrix_norm(body.weight.double(), 2))
+
+
+def _is_close_call(outputs: dict[str, np.ndarray]) -> np.ndarray:
+    """Tell where float32 may not know which of two classes is ahead, bool (n,)."""
+    scores = outputs.get("log_scores", outputs["scores"])
+    runner_up, best = np.partition(scores, -2, axis=1)[:, -2:].T
+    return best - runner_up <= CLOSE_CALL * np.maximum(np.abs(best), 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from skproto.shallow._rbf_network import RBFNetworkClassifier
 from skproto.utils import _parameters as rules
@@ -351,3 +352,35 @@ class RBFClassifier(RBFNetworkClassifier):
 
     def _global_evidence(self):
         return {"weights": self.coef_}
+
+    def _allowed_certificates(self) -> tuple[str, ...]:
+        # The published formula needs weights that are probabilities.
+        if self.head == "linear":
+            return tuple(m for m in self._certificates if m != "theorem")
+        return self._certificates
+
+    def prune(self, threshold=0.01):
+        """Drop the prototypes that matter to no class.
+
+        With the linear head the scores then lack exactly what these prototypes
+        contributed. With the convex head the weights of every class are divided by
+        what is left of them, so that they still sum to 1.
+
+        Parameters
+        ----------
+        threshold : float, default=0.01
+            Prototypes whose largest weight in `coef_`, whatever its sign, is below
+            this are dropped.
+
+        Returns
+        -------
+        self : object
+            The estimator with fewer prototypes; those left keep their ids.
+
+        Raises
+        ------
+        ValueError
+            If no prototype would be left.
+        """
+        check_is_fitted(self)
+        return self._keep(np.abs(self.coef_).max(axis=1) >= threshold)

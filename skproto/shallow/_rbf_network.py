@@ -111,6 +111,11 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
             codes[dark] = outputs["log_scores"][dark].argmax(axis=1)
         return codes
 
+    def _margin_kind(self) -> str:
+        # Where probabilities are the scores over their sum, the plain difference of
+        # two scores would rank samples in another order than their probabilities.
+        return "difference" if self._head() == "linear" else "share"
+
     def _probabilities(self, outputs) -> np.ndarray:
         if "log_scores" not in outputs:
             return softmax(outputs["scores"], axis=1)

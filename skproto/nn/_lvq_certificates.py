@@ -75,10 +75,7 @@ def hypothesis_margin(
     """
     pairs = concept_pairs(labels, target)
     distances = distances.double()
-    if isinstance(lipschitz, Tensor) and lipschitz.ndim > 0:
-        slope = lipschitz.to(distances)
-    else:
-        slope = distances.new_full((distances.shape[1],), float(lipschitz))
+    slope = torch.as_tensor(lipschitz).to(distances).expand(distances.shape[1])
     own = distances.gather(1, pairs.own)[:, :, None]
     gap = distances[:, None, :] - own
     gap = toward_zero(gap, 8 * EPS * (distances[:, None, :] + own))

@@ -118,7 +118,7 @@ class GLVQClassifier(LVQBaseClassifier):
         Passes over the data; iterations for "lbfgs". "auto" stands for 100 with
         "lbfgs" and for about 1,500 steps, between 30 and 300 epochs, otherwise.
 
-    lr : float, default=0.01
+    lr : float, default=0.02
         Learning rate of the mini-batch solvers. Too large a value makes the loss
         non-finite, which stops training with an error.
 
@@ -243,9 +243,6 @@ class GLVQClassifier(LVQBaseClassifier):
     Radii are given for any norm of the change; in other norms than 2 "margin" is
     converted.
 
-    A step of training costs :math:`O(n l (f + m))` for n samples, f features, m
-    prototypes and l rows of the matrix.
-
     What differs from the papers: all samples and prototypes are optimised at once by
     L-BFGS or in mini-batches, instead of sample by sample; prototypes start on k-means
     centres of their class; the sigmoid is steep by default; probabilities, the
@@ -310,7 +307,7 @@ class GLVQClassifier(LVQBaseClassifier):
         standardize=True,
         solver="auto",
         max_epochs="auto",
-        lr=0.01,
+        lr=0.02,
         batch_size=512,
         class_weight=None,
         early_stopping=False,

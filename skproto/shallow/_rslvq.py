@@ -92,7 +92,7 @@ class RSLVQClassifier(LVQBaseClassifier):
         Passes over the data; iterations for "lbfgs". "auto" stands for 100 with
         "lbfgs" and for about 1,500 steps, between 30 and 300 epochs, otherwise.
 
-    lr : float, default=0.01
+    lr : float, default=0.02
         Learning rate of the mini-batch solvers. Too large a value makes the loss
         non-finite, which stops training with an error.
 
@@ -262,7 +262,7 @@ class RSLVQClassifier(LVQBaseClassifier):
         standardize=True,
         solver="auto",
         max_epochs="auto",
-        lr=0.01,
+        lr=0.02,
         batch_size=512,
         class_weight=None,
         early_stopping=False,

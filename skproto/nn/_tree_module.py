@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skproto.nn import _tree_distances as distances
 from skproto.nn import _tree_ops as ops
+from skproto.nn._tree_leaves import CountingLeaves, precise
 from skproto.nn._tree_structure import TreeStructure
 
 
-class SoftPrototypeTree(nn.Module):
+class SoftPrototypeTree(CountingLeaves):
     r"""Binary tree of prototypes with soft decisions and class counts in the leaves.
 
     At inner node n the sample goes right ("present") with probability
@@ -62,10 +64,11 @@ class SoftPrototypeTree(nn.Module):
 
     Notes
     -----
-    In training mode distances come from one matrix product; in evaluation mode the
-    distance to the winning site is recomputed by direct difference, so that a
-    projected prototype has d = 0 and p = 1 on its own source. All weights start
-    at fixed values: fill them with :func:`init_from_samples`.
+    In training mode distances come from one matrix product; in evaluation mode they
+    are computed in float64 (rows of a table) or the distance to the winning site is
+    recomputed by direct difference (several sites), so that a projected prototype has
+    d = 0 and p = 1 on its own source. All weights start at fixed values: fill them
+    with :func:`init_from_samples`.
 
     References
     ----------
@@ -91,7 +94,6 @@ class SoftPrototypeTree(nn.Module):
     prototypes: nn.Parameter
     log_radius: nn.Parameter | None
     feature_logits: nn.Parameter | None
-    leaf_counts: Tensor
 
     def __init__(
         self,
@@ -145,15 +147,13 @@ class SoftPrototypeTree(nn.Module):
             self.feature_logits = nn.Parameter(torch.zeros(shape))
         counts = torch.zeros(self.structure.n_leaves, self.n_classes)
         self.register_buffer("leaf_counts", counts)
-        self._router: nn.Module = ops.LevelRouter(self.structure)
+        self._router = ops.LevelRouter(self.structure)
 
+    @property
     def config(self) -> dict[str, Any]:
-        """Return the constructor arguments, without the encoder, ready for JSON.
+        """Constructor arguments, without the encoder, ready for JSON.
 
-        Returns
-        -------
-        config : dict
-            ``SoftPrototypeTree(**config, encoder=encoder)`` takes the state dict.
+        ``SoftPrototypeTree(**config, encoder=encoder)`` takes the state dict.
         """
         return {
             "prototype_dim": self.prototype_dim,
@@ -197,18 +197,6 @@ class SoftPrototypeTree(nn.Module):
             return None
         return torch.softmax(self.feature_logits, dim=1) * self.prototype_dim
 
-    def log_leaves(self) -> Tensor:
-        """Return the log class probabilities of the leaves.
-
-        Returns
-        -------
-        log_leaves : Tensor of shape (L, K)
-            From `leaf_counts` by the rule of `leaf_update`; uniform where empty.
-        """
-        if self.leaf_update == "softmax":
-            return torch.log_softmax(self.leaf_counts, dim=1)
-        return ops.normalised_leaves(self.leaf_counts, self.leaf_smoothing)
-
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Route the samples through the tree.
 
@@ -227,10 +215,7 @@ class SoftPrototypeTree(nn.Module):
             path probability of each leaf.
         """
         squared, sites = self._nearest(self.encode(x))
-        if self.log_radius is None:
-            decisions = ops.exp_kernel(squared)
-        else:
-            decisions = ops.radius_kernel(squared, self.log_radius, self.sharpness)
+        decisions = self._decide(squared)
         log_path = self._router(decisions.log_left, decisions.log_right)
         log_scores = self._mix(log_path)
         return {
@@ -239,26 +224,71 @@ class SoftPrototypeTree(nn.Module):
             "activations": decisions.right,
             "log_right": decisions.log_right,
             "log_left": decisions.log_left,
-            "distances": ops.root(squared),
+            "distances": distances.root(squared),
             "sites": sites,
             "log_path": log_path,
         }
+
+    def _decide(self, squared: Tensor) -> ops.Decisions:
+        """Soft decisions from squared distances."""
+        if self.log_radius is None:
+            return ops.exp_kernel(squared)
+        return ops.radius_kernel(squared, self.log_radius, self.sharpness)
+
+    def evaluate(self, x: Tensor, routing: str = "distributed") -> dict[str, Tensor]:
+        """Predict without the logarithms that only training needs.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, ...)
+            See :meth:`encode`.
+        routing : {"distributed", "sample_max", "greedy"}, default="distributed"
+            See :meth:`class_scores`.
+
+        Returns
+        -------
+        outputs : dict of Tensor
+            "scores" (n, K); "activations", "distances" and "sites" (n, N); "leaf"
+            (n,), the leaf at the end of the hard path, which is the greedy one under
+            "distributed" routing.
+        """
+        squared, sites = self._nearest(self.encode(x))
+        right = ops.presence(squared, self.log_radius, self.sharpness)
+        hard = "greedy" if routing == "distributed" else routing
+        outputs = {
+            "activations": right,
+            "sites": sites,
+            "distances": distances.root(squared),
+        }
+        return {
+            "scores": self.class_scores(outputs, routing),
+            "leaf": self.leaf_index(outputs, hard),
+            **outputs,
+        }
+
+    def predict(self, x: Tensor, routing: str = "distributed") -> dict[str, Tensor]:
+        """Return the "scores" of :meth:`evaluate` alone.
+
+        Parameters
+        ----------
+        x, routing : object
+            See :meth:`evaluate`.
+
+        Returns
+        -------
+        outputs : dict of Tensor
+            "scores" (n, K).
+        """
+        squared, _ = self._nearest(self.encode(x))
+        right = ops.presence(squared, self.log_radius, self.sharpness)
+        return {"scores": self.class_scores({"activations": right}, routing)}
 
     def _nearest(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Squared distance to the nearest site (n, N), and which site it is (n, N)."""
         p, w = self.prototypes, self.weights()
         if self.scale_distance and w is not None:
             w = w / self.prototype_dim
-        if z.shape[1] > 1:
-            squared, sites = ops.squared_distances_matmul(z, p, w).min(dim=1)
-        else:
-            sites = torch.zeros_like(z[:, :, 0], dtype=torch.int64).expand(-1, len(p))
-            if self.training:
-                squared = ops.squared_distances_matmul(z, p, w).squeeze(1)
-        if not self.training:
-            if z.shape[1] > 1:
-                z = z.gather(1, sites.unsqueeze(2).expand(-1, -1, z.shape[2]))
-            squared = ops.squared_distances_exact(z, p, w)
+        squared, sites = distances.nearest(z, p, w, exact=not self.training)
         if self.scale_distance and w is None:
             squared = squared / self.prototype_dim
         return squared, sites
@@ -276,7 +306,7 @@ class SoftPrototypeTree(nn.Module):
         Parameters
         ----------
         outputs : dict
-            What :meth:`forward` returned.
+            Holds "activations", see :meth:`forward`.
         routing : {"greedy", "sample_max"}
             "greedy" goes right where p > 0.5 (a tie goes left); "sample_max" takes the
             likeliest leaf (the first of equals).
@@ -289,7 +319,23 @@ class SoftPrototypeTree(nn.Module):
         _check_option("routing", routing, ("greedy", "sample_max"))
         if routing == "greedy":
             return ops.greedy_leaves(self.structure, outputs["activations"])
-        return outputs["log_path"].argmax(dim=1)
+        return self.leaf_probabilities(outputs).argmax(dim=1)
+
+    def leaf_probabilities(self, outputs: dict[str, Tensor]) -> Tensor:
+        """Return the probability of reaching each leaf.
+
+        Parameters
+        ----------
+        outputs : dict
+            Holds "activations", see :meth:`forward`.
+
+        Returns
+        -------
+        path : Tensor of shape (n, L), float64
+            Rows sum to 1: products of the activations and what they lack to 1, which
+            float64 holds to the last bit.
+        """
+        return self._router.multiply(precise(outputs["activations"]))
 
     def class_scores(self, outputs: dict[str, Tensor], routing: str) -> Tensor:
         """Return class probabilities under one of the three routings.
@@ -297,81 +343,20 @@ class SoftPrototypeTree(nn.Module):
         Parameters
         ----------
         outputs : dict
-            What :meth:`forward` returned.
+            Holds "activations", see :meth:`forward`.
         routing : {"distributed", "sample_max", "greedy"}
             "distributed" is the soft sum, the others the distribution of one leaf.
 
         Returns
         -------
-        scores : Tensor of shape (n, K)
+        scores : Tensor of shape (n, K), float64
             Rows sum to 1.
         """
         _check_option("routing", routing, ("distributed", "sample_max", "greedy"))
+        leaves = self.leaf_distributions()
         if routing == "distributed":
-            return outputs["scores"]
-        return self.log_leaves().exp()[self.leaf_index(outputs, routing)]
-
-    @torch.no_grad()
-    def em_step(
-        self, log_path: Tensor, target: Tensor, sample_weight: Tensor | None = None
-    ) -> None:
-        """Replace the leaf counts by one pass of EM with the routing fixed.
-
-        Without smoothing the likelihood of the data never falls. With
-        `leaf_update="softmax"` this is the paper's rule in its full-data form.
-
-        Parameters
-        ----------
-        log_path : Tensor of shape (n, L)
-            Routing of the whole data set.
-        target : Tensor of shape (n,), int64
-            Class positions.
-        sample_weight : Tensor of shape (n,) or None, default=None
-            Weights of the samples.
-        """
-        self.leaf_counts.copy_(self.expected_counts(log_path, target, sample_weight))
-
-    @torch.no_grad()
-    def expected_counts(
-        self, log_path: Tensor, target: Tensor, sample_weight: Tensor | None = None
-    ) -> Tensor:
-        """Return the expected class counts under the current leaves.
-
-        Counts of batches add up: sum them and assign the sum to `leaf_counts` for an
-        EM pass over data that do not fit at once.
-
-        Parameters
-        ----------
-        log_path, target, sample_weight : Tensor
-            As in :meth:`em_step`.
-
-        Returns
-        -------
-        counts : Tensor of shape (L, K)
-            Column k sums to the weight of class k.
-        """
-        leaves = self.log_leaves()
-        return ops.expected_counts(log_path.detach(), leaves, target, sample_weight)
-
-    @torch.no_grad()
-    def blend_leaves(
-        self, batch_counts: Tensor, epoch_counts: Tensor, n_batches: int
-    ) -> None:
-        """Move the leaves by one mini-batch: c <- relu(c - c_old / B) + batch counts.
-
-        After an epoch the old mass is gone and the new mass is in.
-
-        Parameters
-        ----------
-        batch_counts : Tensor of shape (L, K)
-            :meth:`expected_counts` of the batch, routed before the gradient step.
-        epoch_counts : Tensor of shape (L, K)
-            Copy of `leaf_counts` at the start of the epoch.
-        n_batches : int
-            Batches B of an epoch.
-        """
-        faded = (self.leaf_counts - epoch_counts / n_batches).clamp_min(0)
-        self.leaf_counts.copy_(faded + batch_counts)
+            return self.leaf_probabilities(outputs) @ leaves
+        return leaves[self.leaf_index(outputs, routing)]
 
 
 def _check_option(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Pure tensor functions of the prototype tree: distances, kernels, routing, leaves.
+"""Pure tensor functions of the prototype tree: kernels, routing, leaves.
 
 Right means "present" (probability p), left means "absent" (1 - p). Everything that
 multiplies probabilities works in log space.
@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, one_hot
+from torch.nn.functional import one_hot
 
+from skproto.nn._tree_distances import root
 from skproto.nn._tree_structure import TreeStructure
 
 #: Largest value of -log2 p; beyond it p is 0 in any float format, and the derivative
@@ -23,8 +24,6 @@ _MAX_EXPONENT = 1e30
 _MIN_EXPONENT = 1e-30
 #: Bound of |log r|, far outside every useful radius, so that r^-2 stays finite.
 _MAX_LOG_RADIUS = 30.0
-#: Differences held at once where no gradient is needed.
-_BLOCK_NUMBERS = 2**18
 
 
 class Decisions(NamedTuple):
@@ -43,82 +42,6 @@ class Decisions(NamedTuple):
     right: Tensor
     log_right: Tensor
     log_left: Tensor
-
-
-def squared_distances_matmul(z: Tensor, p: Tensor, w: Tensor | None) -> Tensor:
-    """Weighted squared distances of all sites to all prototypes by matrix products.
-
-    Off by up to about 1e-6 times the squared norms in float32, so good for choosing a
-    site and for gradients, not for reporting a distance near zero.
-
-    Parameters
-    ----------
-    z : Tensor of shape (n, T, D)
-        Sites.
-    p : Tensor of shape (N, D)
-        Prototypes.
-    w : Tensor of shape (N, D) or None
-        Feature weights of each prototype; None means all one.
-
-    Returns
-    -------
-    squared : Tensor of shape (n, T, N)
-        ``sum_f w_nf (z_f - p_nf)^2``, at least 0.
-    """
-    if w is None:
-        norms = (z * z).sum(-1, keepdim=True)
-        return (norms + linear(z, -2 * p, (p * p).sum(-1))).clamp_min(0)
-    wp = w * p
-    cross = linear(z, -2 * wp, (wp * p).sum(-1))
-    return (linear(z * z, w) + cross).clamp_min(0)
-
-
-def squared_distances_exact(z: Tensor, p: Tensor, w: Tensor | None) -> Tensor:
-    """Weighted squared distances by direct difference, exactly 0 where z equals p.
-
-    Without gradients it works in blocks of rows that stay in the processor's cache.
-
-    Parameters
-    ----------
-    z : Tensor of shape (n, N, D) or (n, 1, D)
-        The site that each prototype is compared with.
-    p : Tensor of shape (N, D)
-        Prototypes.
-    w : Tensor of shape (N, D) or None
-        Feature weights; None means all one.
-
-    Returns
-    -------
-    squared : Tensor of shape (n, N)
-        ``sum_f w_nf (z_f - p_nf)^2``.
-    """
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return _direct_difference(z, p, w)
-    rows = max(1, _BLOCK_NUMBERS // max(1, p.numel()))
-    return torch.cat([_direct_difference(part, p, w) for part in z.split(rows)])
-
-
-def _direct_difference(z: Tensor, p: Tensor, w: Tensor | None) -> Tensor:
-    """Compute the (n, N, D) differences at once and sum them over the features."""
-    difference = (z - p).square()
-    return (difference if w is None else difference * w).sum(-1)
-
-
-def root(squared: Tensor) -> Tensor:
-    """Square root with derivative 0 at 0, values untouched.
-
-    Parameters
-    ----------
-    squared : Tensor
-        Not negative.
-
-    Returns
-    -------
-    root : Tensor
-        Same shape.
-    """
-    positive = squared > 0
-    return torch.where(positive, torch.where(positive, squared, 1.0).sqrt(), 0.0)
 
 
 def log_complement(exponent: Tensor) -> Tensor:
@@ -156,17 +79,24 @@ def radius_kernel(squared: Tensor, log_radius: Tensor, sharpness: float) -> Deci
     decisions : Decisions
         Computed from the squared distance, hence smooth at 0 for sharpness >= 2.
     """
+    bits = _bits(squared, log_radius, sharpness)
+    exponent = math.log(2) * bits
+    return Decisions(torch.exp2(-bits), -exponent, log_complement(exponent))
+
+
+def _bits(squared: Tensor, log_radius: Tensor, sharpness: float) -> Tensor:
+    """Return (d / r)^sharpness, which is -log2 of the presence."""
     log_radius = log_radius.clamp(-_MAX_LOG_RADIUS, _MAX_LOG_RADIUS)
     power = sharpness / 2
     limit = min(_MAX_EXPONENT ** (1 / power), _MAX_EXPONENT)
     ratio = (squared * torch.exp(-2 * log_radius)).clamp(max=limit)
+    if power == 2:
+        return ratio.square()
     if power >= 1:
-        bits = ratio.pow(power)
-    else:  # the derivative of the power is infinite at 0
-        positive = ratio > 0
-        bits = torch.where(positive, torch.where(positive, ratio, 1.0).pow(power), 0.0)
-    exponent = math.log(2) * bits
-    return Decisions(torch.exp2(-bits), -exponent, log_complement(exponent))
+        return ratio.pow(power)
+    # The derivative of the power is infinite at 0.
+    positive = ratio > 0
+    return torch.where(positive, torch.where(positive, ratio, 1.0).pow(power), 0.0)
 
 
 def exp_kernel(squared: Tensor) -> Decisions:
@@ -184,6 +114,28 @@ def exp_kernel(squared: Tensor) -> Decisions:
     """
     d = root(squared)
     return Decisions(torch.exp(-d), -d, log_complement(d))
+
+
+def presence(squared: Tensor, log_radius: Tensor | None, sharpness: float) -> Tensor:
+    """Return the probability of "present" alone.
+
+    Parameters
+    ----------
+    squared : Tensor of shape (n, N)
+        Squared distances.
+    log_radius : Tensor of shape (N,) or None
+        log r; None stands for the paper's kernel.
+    sharpness : float
+        Beta of the radius kernel.
+
+    Returns
+    -------
+    right : Tensor of shape (n, N)
+        Equal to `right` of :func:`radius_kernel` or :func:`exp_kernel`.
+    """
+    if log_radius is None:
+        return torch.exp(-root(squared))
+    return torch.exp2(-_bits(squared, log_radius, sharpness))
 
 
 class LevelRouter(nn.Module):
@@ -230,6 +182,31 @@ class LevelRouter(nn.Module):
                 level = level.index_select(1, self.get_buffer(f"inner_{number}"))
             level = (level.unsqueeze(2) + edge).flatten(1)
         return leaves[0] if len(leaves) == 1 else torch.cat(leaves, dim=1)
+
+    def multiply(self, right: Tensor) -> Tensor:
+        """Return the probability of reaching each leaf, without logarithms.
+
+        Parameters
+        ----------
+        right : Tensor of shape (n, n_inner)
+            Probability of "present" at each inner node.
+
+        Returns
+        -------
+        path : Tensor of shape (n, n_leaves)
+            Rows sum to 1; products under the smallest float are 0. A transposed view.
+        """
+        edges = right.T.contiguous().split(self._sizes)
+        level = right.new_ones(1, right.shape[0])
+        leaves = []
+        for number, (size, edge) in enumerate(zip(self._sizes, edges, strict=True)):
+            if size < len(level):
+                leaf = self.get_buffer(f"leaf_{number}")
+                leaves.append(level.index_select(0, leaf) if size else level)
+                level = level.index_select(0, self.get_buffer(f"inner_{number}"))
+            present = level * edge
+            level = torch.stack((level - present, present), dim=1).flatten(0, 1)
+        return torch.cat(leaves).T
 
 
 def greedy_leaves(structure: TreeStructure, right: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -25,7 +25,9 @@ from skproto.nn._tree_structure import (
 )
 
 __all__ = [
+    "ROUTINGS",
     "NearestSites",
+    "Rows",
     "SoftPrototypeTree",
     "TreeEdit",
     "TreeStructure",
@@ -35,6 +37,7 @@ __all__ = [
     "edit_tree",
     "init_from_samples",
     "init_normal",
+    "init_radii",
     "keep_top_features",
     "merge_tree",
     "nearest_sites",
@@ -42,10 +45,20 @@ __all__ = [
     "prune_tree",
 ]
 
+#: Ways to read class scores off a soft tree, see ``SoftPrototypeTree.class_scores``.
+ROUTINGS = ("distributed", "greedy", "sample_max")
 #: Rows from which a start takes its median distances.
 _MAX_START_ROWS = 4096
 #: Distances (rows x prototypes) of one batch of the search for the nearest sites.
 _SEARCH_NUMBERS = 2**20
+
+
+class Rows(Protocol):
+    """Training samples: a tensor, or what makes tensors of the rows asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: slice | Tensor, /) -> Tensor: ...
 
 
 class NearestSites(NamedTuple):
@@ -69,7 +82,7 @@ class NearestSites(NamedTuple):
 @torch.no_grad()
 def init_from_samples(
     tree: SoftPrototypeTree,
-    x: Tensor,
+    x: Tensor | Rows,
     *,
     generator: torch.Generator,
     sample_weight: Tensor | None = None,
@@ -80,7 +93,7 @@ def init_from_samples(
     ----------
     tree : SoftPrototypeTree
         Changed in place.
-    x : Tensor of shape (n, ...)
+    x : Tensor of shape (n, ...) or Rows
         Training samples. The medians are taken over at most 4,096 of them.
     generator : torch.Generator
         On the CPU.
@@ -110,12 +123,33 @@ def init_from_samples(
         z = _encode(tree, x[samples]) if n_inner else tree.prototypes.unsqueeze(1)
         sites = torch.randint(z.shape[1], (n_inner,), generator=generator)
         tree.prototypes.copy_(z[torch.arange(n_inner), sites])
-        if tree.log_radius is not None:
-            rows = order[:_MAX_START_ROWS]
-            same = torch.ones(len(rows)) if len(rows) < len(order) else weight[rows]
-            distances = tree(x[rows].to(tree.prototypes.device))["distances"]
-            tree.log_radius.copy_(_start_radius(distances, same).log())
+    rows = order[:_MAX_START_ROWS]
+    same = torch.ones(len(rows)) if len(rows) < len(order) else weight[rows]
+    init_radii(tree, x[rows], same)
     return samples, sites
+
+
+@torch.no_grad()
+def init_radii(
+    tree: SoftPrototypeTree, x: Tensor, sample_weight: Tensor | None = None
+) -> None:
+    """Set each radius to the median distance of the samples from the prototype.
+
+    Parameters
+    ----------
+    tree : SoftPrototypeTree
+        Changed in place; without radii nothing happens.
+    x : Tensor of shape (n, ...)
+        Samples.
+    sample_weight : Tensor of shape (n,) or None, default=None
+        Weights for the median.
+    """
+    if tree.log_radius is None:
+        return
+    weight = torch.ones(len(x)) if sample_weight is None else sample_weight
+    with _evaluating(tree):
+        distances = tree.evaluate(x.to(tree.prototypes.device))["distances"]
+    tree.log_radius.copy_(_start_radius(distances, weight).log())
 
 
 @torch.no_grad()
@@ -143,7 +177,7 @@ def init_normal(
 
 @torch.no_grad()
 def nearest_sites(
-    tree: SoftPrototypeTree, x: Tensor, target: Tensor | None = None
+    tree: SoftPrototypeTree, x: Tensor | Rows, target: Tensor | None = None
 ) -> NearestSites:
     """Find the nearest training site of each prototype, in batches of rows.
 
@@ -151,7 +185,7 @@ def nearest_sites(
     ----------
     tree : SoftPrototypeTree
         Not changed.
-    x : Tensor of shape (n, ...)
+    x : Tensor of shape (n, ...) or Rows
         Training samples.
     target : Tensor of shape (n,), int64, or None, default=None
         Class positions; only rows whose class is the most likely one of some leaf
@@ -186,7 +220,7 @@ def nearest_sites(
 
 @torch.no_grad()
 def project_tree(
-    tree: SoftPrototypeTree, x: Tensor, target: Tensor | None = None
+    tree: SoftPrototypeTree, x: Tensor | Rows, target: Tensor | None = None
 ) -> NearestSites:
     """Replace each prototype by its nearest admissible training site.
 
@@ -194,7 +228,7 @@ def project_tree(
     ----------
     tree : SoftPrototypeTree
         Changed in place. A prototype without admissible row stays as it is.
-    x, target : Tensor
+    x, target : object
         See :func:`nearest_sites`.
 
     Returns
@@ -210,7 +244,7 @@ def project_tree(
     found = torch.nonzero(nearest.samples >= 0).squeeze(1)
     if len(found):
         with _evaluating(tree):
-            z = _encode(tree, x[nearest.samples[found].to(x.device)])
+            z = _encode(tree, x[nearest.samples[found].cpu()])
         rows = torch.arange(len(found), device=z.device)
         tree.prototypes[found] = z[rows, nearest.sites[found]]
     return nearest
@@ -317,7 +351,7 @@ def edit_tree(tree: SoftPrototypeTree, edit: TreeEdit) -> SoftPrototypeTree:
     tree : SoftPrototypeTree
         New module that shares the encoder; same mode, device and dtype.
     """
-    config = tree.config() | {"is_leaf": list(edit.structure.is_leaf)}
+    config = tree.config | {"is_leaf": list(edit.structure.is_leaf)}
     new = SoftPrototypeTree(**config, encoder=tree.encoder)
     new.to(tree.prototypes).train(tree.training)
     device = tree.prototypes.device

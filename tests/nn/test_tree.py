@@ -615,7 +615,7 @@ def test_state_dict_and_config_rebuild_the_tree():
     encoder = torch.nn.Linear(4, 4)
     structure = TreeStructure((False, True, False, True, True))
     tree = random_tree(structure, encoder=encoder, sharpness=2.0)
-    config = json.loads(json.dumps(tree.config()))
+    config = json.loads(json.dumps(tree.config))
     twin = SoftPrototypeTree(**config, encoder=torch.nn.Linear(4, 4)).eval()
     twin.load_state_dict(tree.state_dict())
     x, _ = data()

@@ -1,0 +1,150 @@
+"""Distances of sites to prototypes, as pure tensor functions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+#: Differences held at once where no gradient is needed.
+_BLOCK_NUMBERS = 2**18
+
+
+def squared_distances_matmul(z: Tensor, p: Tensor, w: Tensor | None) -> Tensor:
+    """Weighted squared distances of all sites to all prototypes by matrix products.
+
+    Off by up to about 1e-6 times the squared norms in float32, so good for choosing a
+    site and for gradients, not for reporting a distance near zero.
+
+    Parameters
+    ----------
+    z : Tensor of shape (n, T, D)
+        Sites.
+    p : Tensor of shape (N, D)
+        Prototypes.
+    w : Tensor of shape (N, D) or None
+        Feature weights of each prototype; None means all one.
+
+    Returns
+    -------
+    squared : Tensor of shape (n, T, N)
+        ``sum_f w_nf (z_f - p_nf)^2``, at least 0.
+    """
+    if w is None:
+        norms = (z * z).sum(-1, keepdim=True)
+        return (norms + linear(z, -2 * p, (p * p).sum(-1))).clamp_min(0)
+    wp = w * p
+    cross = linear(z, -2 * wp, (wp * p).sum(-1))
+    return (linear(z * z, w) + cross).clamp_min(0)
+
+
+def squared_distances_double(z: Tensor, p: Tensor, w: Tensor | None) -> Tensor:
+    """Weighted squared distances by matrix products in float64.
+
+    What float64 cannot tell from 0 is 0: for float32 rows that is where z equals p.
+
+    Parameters
+    ----------
+    z : Tensor of shape (n, D)
+        Rows.
+    p : Tensor of shape (N, D)
+        Prototypes.
+    w : Tensor of shape (N, D) or None
+        Feature weights; None means all one.
+
+    Returns
+    -------
+    squared : Tensor of shape (n, N)
+        ``sum_f w_nf (z_f - p_nf)^2`` in the type of `z`; a transposed view.
+    """
+    rows, p = z.double(), p.double()
+    w = torch.ones_like(p) if w is None else w.double()
+    wp = w * p
+    norms = (wp * p).sum(1, keepdim=True)
+    squared = torch.addmm(norms, wp, rows.T, alpha=-2)
+    squared = torch.addmm(squared, w, rows.square().T)
+    noise = 4 * p.shape[1] * torch.finfo(torch.float64).eps * norms
+    return squared.masked_fill(squared <= noise, 0.0).to(z.dtype).T
+
+
+def squared_distances_exact(z: Tensor, p: Tensor, w: Tensor | None) -> Tensor:
+    """Weighted squared distances by direct difference, exactly 0 where z equals p.
+
+    Without gradients it works in blocks of rows that stay in the processor's cache.
+
+    Parameters
+    ----------
+    z : Tensor of shape (n, N, D) or (n, 1, D)
+        The site that each prototype is compared with.
+    p : Tensor of shape (N, D)
+        Prototypes.
+    w : Tensor of shape (N, D) or None
+        Feature weights; None means all one.
+
+    Returns
+    -------
+    squared : Tensor of shape (n, N)
+        ``sum_f w_nf (z_f - p_nf)^2``.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return _direct_difference(z, p, w)
+    rows = max(1, _BLOCK_NUMBERS // max(1, p.numel()))
+    return torch.cat([_direct_difference(part, p, w) for part in z.split(rows)])
+
+
+def _direct_difference(z: Tensor, p: Tensor, w: Tensor | None) -> Tensor:
+    """Compute the (n, N, D) differences at once and sum them over the features."""
+    difference = (z - p).square()
+    return (difference if w is None else difference * w).sum(-1)
+
+
+def nearest(
+    z: Tensor, p: Tensor, w: Tensor | None, *, exact: bool
+) -> tuple[Tensor, Tensor]:
+    """Squared distance of each prototype to the nearest site, and which site it is.
+
+    Parameters
+    ----------
+    z : Tensor of shape (n, T, D)
+        Sites.
+    p : Tensor of shape (N, D)
+        Prototypes.
+    w : Tensor of shape (N, D) or None
+        Feature weights; None means all one.
+    exact : bool
+        Whether the distance is 0 exactly where site and prototype are equal.
+
+    Returns
+    -------
+    squared, sites : Tensor of shape (n, N)
+        Ties go to the first site.
+    """
+    if z.shape[1] > 1:
+        squared, sites = squared_distances_matmul(z, p, w).min(dim=1)
+        if exact:
+            z = z.gather(1, sites.unsqueeze(2).expand(-1, -1, z.shape[2]))
+            squared = squared_distances_exact(z, p, w)
+        return squared, sites
+    sites = torch.zeros_like(z[:, :, 0], dtype=torch.int64).expand(-1, len(p))
+    if not exact:
+        return squared_distances_matmul(z, p, w).squeeze(1), sites
+    if z.device.type == "mps":  # has no float64
+        return squared_distances_exact(z, p, w), sites
+    return squared_distances_double(z.squeeze(1), p, w), sites
+
+
+def root(squared: Tensor) -> Tensor:
+    """Square root with derivative 0 at 0, values untouched.
+
+    Parameters
+    ----------
+    squared : Tensor
+        Not negative.
+
+    Returns
+    -------
+    root : Tensor
+        Same shape.
+    """
+    positive = squared > 0
+    return torch.where(positive, torch.where(positive, squared, 1.0).sqrt(), 0.0)

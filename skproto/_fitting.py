@@ -12,8 +12,6 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 from sklearn.model_selection import train_test_split
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import column_or_1d, validate_data
 
 from skproto import _preparation as preparation
 from skproto.nn.encoders import make_encoder
@@ -31,7 +29,6 @@ from skproto.utils._random import random_source
 from skproto.utils._sklearn import (
     HAS_CALLBACKS,
     CallbackSupportMixin,
-    check_sample_weight,
     with_callbacks,
 )
 
@@ -158,19 +155,7 @@ class FittingMixin(CallbackSupportMixin):
 
     def _validate_training(self, X, y, sample_weight):
         """Return samples, class codes, weights and row numbers, absent ones dropped."""
-        X, y = validate_data(
-            self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32]
-        )
-        check_classification_targets(y)
-        y = column_or_1d(y)
-        weight = check_sample_weight(
-            sample_weight, X, dtype=np.float64, ensure_non_negative=True
-        )
-        if sp.issparse(X):
-            X = sp.csr_array(X)
-        rows = np.flatnonzero(weight > 0)
-        if len(rows) < len(weight):
-            X, y, weight = X[rows], y[rows], weight[rows]
+        X, y, weight, rows = preparation.validate_samples(self, X, y, sample_weight)
         self.classes_, codes = np.unique(y, return_inverse=True)
         weight = preparation.total_weight(
             y, codes, self.classes_, weight, self.class_weight

@@ -60,6 +60,8 @@ class PrototypePredictor(
     _explanation_class: ClassVar[type] = Explanation
     _global_explanation_class: ClassVar[type] = GlobalExplanation
     # How decision_function is made of two class scores; see Explanation.
+    # Outputs of the module from which classes and probabilities are made.
+    _score_keys: ClassVar[tuple[str, ...]] = ("scores", "log_scores")
     _binary_margin: ClassVar[str] = "difference"
 
     # -- hooks -------------------------------------------------------------------------
@@ -143,7 +145,7 @@ class PrototypePredictor(
         y : ndarray of shape (n_samples,)
             Predicted labels; ties go to the class that comes first in `classes_`.
         """
-        outputs = self._forward(self._check_input(X), ("scores", "log_scores"))
+        outputs = self._forward(self._check_input(X), self._score_keys)
         return self.classes_[self._codes(outputs)]
 
     def predict_proba(self, X):
@@ -159,7 +161,8 @@ class PrototypePredictor(
         proba : ndarray of shape (n_samples, n_classes)
             Probabilities in the order of `classes_`; rows sum to 1.
         """
-        return self._probabilities(self._forward(self._check_input(X)))
+        outputs = self._forward(self._check_input(X), self._score_keys)
+        return self._probabilities(outputs)
 
     def decision_function(self, X):
         """Class scores before any link, the sum of what the prototypes contribute.
@@ -231,7 +234,11 @@ class PrototypePredictor(
         """
         index = getattr(X, "index", None)
         X = self._check_input(X)
-        outputs = self._forward(X)
+        index = np.arange(X.shape[0]) if index is None else np.asarray(index)
+        return self._explanation(self._forward(X), X, index)
+
+    def _explanation(self, outputs: dict[str, np.ndarray], X, sample_index):
+        """Return the explanation of validated samples from their outputs."""
         return self._explanation_class(
             estimator_name=type(self).__name__,
             classes=self.classes_,
@@ -242,7 +249,7 @@ class PrototypePredictor(
             distances=outputs["distances"].astype(np.float64),
             prototypes=self._prototype_table(),
             samples=X.toarray() if sp.issparse(X) else X,
-            sample_index=np.arange(X.shape[0]) if index is None else np.asarray(index),
+            sample_index=sample_index,
             radius=self._radius(X),
             radius_units="scaled",
             binary_margin=self._margin_kind(),

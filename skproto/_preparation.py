@@ -8,12 +8,56 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d, validate_data
 
 from skproto.training import chunks
+from skproto.utils._sklearn import check_sample_weight
 
 # Largest magnitude of a scaled value: its square and a sum of many such squares still
 # fit into float32.
 MAX_SCALED = 1e15
+
+
+def validate_samples(estimator, X, y, sample_weight):
+    """Validate what a user passes to `fit` and drop samples without weight.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Takes the number and the names of the features.
+
+    X, y, sample_weight : object
+        As passed to `fit`.
+
+    Returns
+    -------
+    X : ndarray or CSR array of shape (n, n_features)
+        Samples of positive weight.
+
+    y : ndarray of shape (n,)
+        Their labels.
+
+    weight : ndarray of shape (n,)
+        Their weights, 1 where none are given.
+
+    rows : ndarray of shape (n,)
+        Their row numbers in what was passed.
+    """
+    X, y = validate_data(
+        estimator, X, y, accept_sparse="csr", dtype=[np.float64, np.float32]
+    )
+    check_classification_targets(y)
+    y = column_or_1d(y)
+    weight = check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+    )
+    if sp.issparse(X):
+        X = sp.csr_array(X)
+    rows = np.flatnonzero(weight > 0)
+    if len(rows) < len(weight):
+        X, y, weight = X[rows], y[rows], weight[rows]
+    return X, y, weight, rows
 
 
 @dataclass(frozen=True)

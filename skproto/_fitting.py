@@ -215,15 +215,16 @@ class FittingMixin(CallbackSupportMixin):
         n_starts = 1 if previous else self._n_starts()
         n_epochs = n_starts * sum(phase.max_epochs for phase in self._phases())
         callbacks = self._callbacks(n_epochs, passed, held_out is not None)
-        best = np.inf
+        best, best_net = np.inf, None
         for start in range(n_starts):
             module = self._make_module(data) if start else module
             net, finished = self._train_net(module, train, held_out, callbacks)
             loss = _final_loss(net)
-            if start == 0 or loss < best:
-                self.net_, best = net, loss
+            if best_net is None or loss < best:
+                best, best_net = loss, net
             if not finished:
                 break
+        self.net_ = best_net
         self.history_ = self._history(previous)
         self.n_iter_ = len(self.history_)
 

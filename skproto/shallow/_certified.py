@@ -26,6 +26,8 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
 
     # Names of the certificates, the tightest first.
     _certificates: ClassVar[tuple[str, ...]] = ()
+    # Outputs of the module that tell where float32 does not do.
+    _doubt_keys: ClassVar[tuple[str, ...]] = ("log_scores",)
 
     def _certified_radius(self, module, x, codes, method, norm) -> torch.Tensor:
         """Radius (n,) in a norm for scaled rows x (n, f) and class codes, float64."""
@@ -43,14 +45,20 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
         A certificate holds for the model in exact arithmetic. What float32 cannot tell
         apart is therefore decided in float64, in which the certificate is computed.
         """
-        judged = run is None and (keys is None or "scores" in keys)
-        wanted = (*keys, "log_scores") if judged and keys is not None else keys
-        outputs = super()._forward(X, wanted, run)
-        if judged:
-            close = np.flatnonzero(_is_close_call(outputs))
-            if len(close):
-                self._decide_in_double(X, close, outputs)
+        if run is not None:
+            return super()._forward(X, keys, run)
+        wanted = None if keys is None else (*keys, *self._doubt_keys)
+        outputs = super()._forward(X, wanted)
+        close = np.flatnonzero(self._in_doubt(outputs))
+        if len(close):
+            self._decide_in_double(X, close, outputs)
         return {k: v for k, v in outputs.items() if keys is None or k in keys}
+
+    def _in_doubt(self, outputs: dict[str, np.ndarray]) -> np.ndarray:
+        """Tell for which samples float32 does not do, bool (n,)."""
+        if "scores" not in outputs:
+            return np.zeros(0, dtype=bool)
+        return _is_close_call(outputs)
 
     def _decide_in_double(self, X, close: np.ndarray, outputs) -> None:
         """Replace the rows `close` of the outputs by those of float64 arithmetic."""

@@ -21,9 +21,6 @@ from skproto.utils import _parameters as rules
 # was computed from, it is computed anew without cancellation.
 CANCELLATION = 1e-3
 
-# Rows of such a recomputation at a time are limited to so many entries.
-EXACT_ENTRIES = 4_000_000
-
 # Above this many entries of all samples mapped by all local matrices, solver="auto"
 # takes mini-batches.
 LOCAL_ENTRIES = 20_000_000
@@ -39,6 +36,7 @@ class LVQBaseClassifier(CertifiedPrototypeClassifier):
 
     _module_class = LVQNetwork
     _global_explanation_class = PairGlobalExplanation
+    _doubt_keys = ("log_scores", "nearness")
     # Whether the scores are the posteriors of a mixture.
     _mixture = False
     _per_prototype = (*CertifiedPrototypeClassifier._per_prototype, "feature_weights_")
@@ -108,22 +106,9 @@ class LVQBaseClassifier(CertifiedPrototypeClassifier):
 
     # -- predicting --------------------------------------------------------------------
 
-    def _forward(self, X, keys=None, run=None) -> dict[str, np.ndarray]:
-        wanted = None if keys is None else (*keys, "nearness")
-        outputs = super()._forward(X, wanted, run)
-        close = np.flatnonzero(outputs["nearness"] < CANCELLATION)
-        width = max(1, self._module.prototypes.numel())
-        size = max(1, EXACT_ENTRIES // width)
-        for start in range(0, len(close), size):
-            rows = close[start : start + size]
-            exact = super()._forward(X[rows], keys, self._run_exact)
-            for key, values in exact.items():
-                outputs[key][rows] = values
-        return outputs
-
-    def _run_exact(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        module = self._module
-        return module.from_sites(module.encoder(x).double(), exact=True)
+    def _in_doubt(self, outputs) -> np.ndarray:
+        near = outputs["nearness"] < CANCELLATION
+        return near | super()._in_doubt(outputs) if "scores" in outputs else near
 
     def _most_similar(self, X) -> np.ndarray:
         # Similarities of far samples may all underflow, distances do not.

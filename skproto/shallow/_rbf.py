@@ -176,6 +176,10 @@ class RBFClassifier(RBFNetworkClassifier):
     projection_distance_ : ndarray of shape (n_prototypes,)
         Distance from prototype to sample in the scaled space, 0 after projection.
 
+    projection_accuracy_ : ndarray of shape (2,)
+        Accuracy on the training samples before and after projection, where there was
+        one.
+
     win_counts_ : ndarray of shape (n_prototypes,)
         Training samples for which the prototype has the largest activation.
 

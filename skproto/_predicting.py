@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 import torch
 from scipy.special import softmax
@@ -67,7 +68,7 @@ class PrototypePredictor(
     # -- hooks -------------------------------------------------------------------------
 
     @abstractmethod
-    def _evidence(self, outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _evidence(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """Return "class_contributions" (n, U, K), "class_bias" (n, K) and extras."""
 
     def _probabilities(self, outputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -111,7 +112,7 @@ class PrototypePredictor(
         X,
         keys: tuple[str, ...] | None = None,
         run: Callable[[torch.Tensor], dict[str, torch.Tensor]] | None = None,
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, Any]:
         """Pass validated X through `run`, the module by default, chunk by chunk."""
         parts: dict[str, list[np.ndarray]] = {}
         size = int(np.clip(CHUNK_ENTRIES // X.shape[1], ROW_BLOCK, 8192))
@@ -237,7 +238,7 @@ class PrototypePredictor(
         index = np.arange(X.shape[0]) if index is None else np.asarray(index)
         return self._explanation(self._forward(X), X, index)
 
-    def _explanation(self, outputs: dict[str, np.ndarray], X, sample_index):
+    def _explanation(self, outputs: dict[str, Any], X, sample_index):
         """Return the explanation of validated samples from their outputs."""
         return self._explanation_class(
             estimator_name=type(self).__name__,
@@ -296,6 +297,20 @@ class PrototypePredictor(
     @property
     def _encodes(self) -> bool:
         return self.encoder not in (None, "identity")
+
+    # -- persistence -------------------------------------------------------------------
+
+    def __getstate__(self):
+        state = dict(super().__getstate__())
+        if "history_" in state:
+            # Plain lists: a pandas frame cannot be saved without pickle.
+            state["history_"] = self.history_.to_dict(orient="list")
+        return state
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if "history_" in state:
+            self.history_ = pd.DataFrame(self.history_)
 
     # -- scikit-learn's developer API --------------------------------------------------
 

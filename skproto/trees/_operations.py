@@ -1,0 +1,313 @@
+"""What can be asked of a fitted prototype tree, and done to it."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from functools import partial
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from sklearn.utils.validation import (
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+)
+
+from skproto import _preparation as preparation
+from skproto.base import PrototypeClassifier
+from skproto.explanation import TreeTable
+from skproto.nn import tree as nn_tree
+from skproto.training import BatchDataset, TrainingData
+from skproto.trees._leaves import TrainingRows, refit_leaves
+from skproto.utils._sklearn import check_sample_weight
+
+# Fitted attributes with one entry for each prototype that come from training rows.
+PER_PROTOTYPE = (
+    "prototype_ids_",
+    "prototype_indices_",
+    "prototype_samples_",
+    "prototype_sites_",
+    "projection_distance_",
+)
+
+
+class TreeClassifier(PrototypeClassifier):
+    """Base of the prototype tree: the methods beyond those of every estimator."""
+
+    def _forward(self, X, keys=None, run=None, routing=None):
+        if run is None:
+            light = keys is not None and set(keys) <= {"scores", "log_scores"}
+            method = self._module.predict if light else self._module.evaluate
+            run = partial(method, routing=routing or self.routing)
+        return super()._forward(X, keys, run)
+
+    # -- asking ------------------------------------------------------------------------
+
+    def get_depth(self):
+        """Return the number of decisions on the longest path.
+
+        Returns
+        -------
+        depth : int
+            After pruning; 0 for a single leaf.
+        """
+        check_is_fitted(self)
+        return self._module.structure.depth
+
+    def get_n_leaves(self):
+        """Return the number of leaves.
+
+        Returns
+        -------
+        n_leaves : int
+            One more than there are prototypes.
+        """
+        check_is_fitted(self)
+        return self._module.structure.n_leaves
+
+    def apply(self, X):
+        """Return the leaf in which each sample ends.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        nodes : ndarray of shape (n_samples,)
+            Node numbers of the leaves, as in `tree_`: at the end of the greedy path,
+            or the most probable leaf where `routing` is "sample_max".
+        """
+        leaf = self._forward(self._check_input(X), ("leaf",))["leaf"]
+        return self._module.structure.leaf_nodes[leaf]
+
+    def decision_path(self, X):
+        """Return the nodes that each sample passes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        indicator : CSR matrix of shape (n_samples, n_nodes)
+            1 where the sample passes the node, its leaf included; see :meth:`apply`.
+        """
+        leaf = self._forward(self._check_input(X), ("leaf",))["leaf"]
+        paths = self._module.structure.paths[leaf]
+        on_path = paths >= 0
+        pointers = np.concatenate([[0], np.cumsum(on_path.sum(axis=1))])
+        columns = paths[on_path]
+        shape = (len(leaf), self._module.structure.n_nodes)
+        ones = np.ones(len(columns), dtype=np.int64)
+        return sp.csr_matrix((ones, columns, pointers), shape=shape)
+
+    def export_text(self):
+        """Return the tree as indented text.
+
+        Returns
+        -------
+        text : str
+            One line a node: the training row it asks for, or the classes of the leaf.
+        """
+        return self.explain_global().to_text()
+
+    # -- changing ----------------------------------------------------------------------
+
+    def prune(self, threshold=None):
+        """Drop the subtrees whose leaves tell little about the class.
+
+        A maximal subtree all of whose leaves have no class probability above the
+        threshold goes, its parent goes with it and the sibling takes their place.
+
+        Parameters
+        ----------
+        threshold : float, default=None
+            None is ``1/K + 0.1 (1 - 1/K)`` for K classes. Where no leaf passes it, the
+            best one is kept, with a warning.
+
+        Returns
+        -------
+        self : object
+            The estimator with a smaller tree; prototypes that are left keep their ids.
+        """
+        check_is_fitted(self)
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise ValueError(
+                f"threshold must be None or a float in the range [0, 1]. Got "
+                f"{threshold!r}."
+            )
+        tree, edit = nn_tree.prune_tree(self._module, threshold)
+        if edit.kept_best:
+            warnings.warn(
+                f"No leaf has a class probability above threshold={threshold!r}; only "
+                "the best leaf is kept.",
+                UserWarning,
+                stacklevel=2,
+            )
+        self.net_ = self._make_prediction_net(tree)
+        for name in PER_PROTOTYPE:
+            setattr(self, name, getattr(self, name)[edit.prototypes])
+        self._read_tree()
+        return self
+
+    def project(self, X, y):
+        """Put every prototype on its nearest sample of a class that its leaves favour.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples; `prototype_indices_` names rows of them from now on.
+
+        y : array-like of shape (n_samples,)
+            Their labels.
+
+        Returns
+        -------
+        self : object
+            The estimator with prototypes that are samples. A prototype for which no
+            sample qualifies stays as it is, with a warning; its
+            `projection_distance_` to the nearest sample is not 0.
+        """
+        X, data = self._labelled(X, y, None)
+        self._move_to_rows(self._module, data)
+        self._read_sources(data, X)
+        self._read_tree()
+        self.fidelity_ = self._fidelity(X)
+        return self
+
+    def refit_leaves(self, X, y, sample_weight=None):
+        """Fit the class distributions of the leaves anew, by EM with fixed prototypes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        y : array-like of shape (n_samples,)
+            Their labels.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples.
+
+        Returns
+        -------
+        self : object
+            The estimator with new leaves.
+        """
+        X, data = self._labelled(X, y, sample_weight)
+        refit_leaves(self._module, BatchDataset(data), max(self.refit_passes, 1))
+        self._read_tree()
+        self.fidelity_ = self._fidelity(X)
+        return self
+
+    def _labelled(self, X, y, sample_weight) -> tuple[Any, TrainingData]:
+        """Return validated X, and with y and weights as data of the model."""
+        X = self._check_input(X)
+        y = column_or_1d(y)
+        check_consistent_length(X, y)
+        weight = check_sample_weight(
+            sample_weight, X, dtype=np.float64, ensure_non_negative=True
+        )
+        codes = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
+        unknown = self.classes_[codes] != y
+        if unknown.any():
+            raise ValueError(
+                f"y has labels that were not seen in fit: {np.unique(y[unknown])}; "
+                f"known are {self.classes_.tolist()}."
+            )
+        parts = preparation.training_data(X, codes, weight, self._scaling)
+        rng = np.random.RandomState(0)
+        return X, TrainingData(**parts, n_classes=len(self.classes_), rng=rng)
+
+    # -- reading the module ------------------------------------------------------------
+
+    def _move_to_rows(self, tree, data: TrainingData) -> None:
+        """Put the prototypes on samples and remember which, -1 for none."""
+        rows, target = TrainingRows(data), torch.from_numpy(data.y)
+        nearest = nn_tree.project_tree(tree, rows, target)
+        self._sources = nearest.samples.cpu().numpy(), nearest.sites.cpu().numpy()
+        n_left = int((self._sources[0] < 0).sum())
+        if n_left:
+            warnings.warn(
+                f"{n_left} of {len(self._sources[0])} prototypes stay as they were "
+                "learned: no sample is of a class that their leaves favour.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def _read_sources(self, data: TrainingData, X) -> None:
+        """Set the attributes that tell the sample behind each prototype."""
+        nearest = nn_tree.nearest_sites(self._module, TrainingRows(data))
+        index, sites, distance = (t.cpu().numpy() for t in nearest)
+        if "_sources" in vars(self):
+            adopted, adopted_sites = self.__dict__.pop("_sources")
+            taken = adopted >= 0
+            index = np.where(taken, adopted, index)
+            sites = np.where(taken, adopted_sites, sites)
+            distance = np.where(taken, 0.0, distance)
+        rows = X[data.rows[index]]
+        self.prototype_samples_ = rows.toarray() if sp.issparse(rows) else rows.copy()
+        self.prototype_indices_ = data.rows[index]
+        self.prototype_sites_ = sites
+        self.projection_distance_ = distance.astype(np.float64)
+
+    def _read_tree(self) -> None:
+        """Set the attributes that describe the tree, off the module."""
+        tree, structure = self._module, self._module.structure
+        self.leaf_distributions_ = _array(tree.leaf_distributions())
+        if tree.log_radius is None:
+            # exp(-d) is the radius kernel of sharpness 1 with radius log 2.
+            self.radii_ = np.full(structure.n_inner, math.log(2))
+        else:
+            self.radii_ = _array(tree.log_radius.exp())
+        self.feature_weights_ = self._read_feature_weights()
+        self.tree_ = TreeTable(
+            children_left=structure.children_left,
+            children_right=structure.children_right,
+            prototype=structure.prototype,
+            leaf=structure.leaf,
+            leaf_distributions=self.leaf_distributions_,
+            radii=self.radii_,
+            sharpness=1.0 if tree.log_radius is None else tree.sharpness,
+        )
+        self._read_prototypes()
+        counts = nn_tree.aggregate_leaves(structure, _array(tree.leaf_counts))
+        mass = counts.sum(axis=1)
+        self.training_mass_ = mass / mass[0] if mass[0] > 0 else mass
+        below_right = structure.children_right[structure.inner_nodes]
+        wins = self._n_samples * self.training_mass_[below_right]
+        self.win_counts_ = np.rint(wins).astype(np.int64)
+        self.prototype_labels_ = self.classes_[counts[below_right].argmax(axis=1)]
+
+    def _read_prototypes(self) -> None:
+        self.prototypes_ = _array(self._module.prototypes)
+        if not self._encodes:
+            # Scaling back rounds; a projected prototype is its row to the last bit.
+            self.prototypes_ = np.where(
+                self.projection_distance_[:, None] == 0,
+                self.prototype_samples_,
+                self._scaling.invert(self.prototypes_),
+            )
+
+    def _read_feature_weights(self) -> np.ndarray:
+        """Weights in the squared distance; they sum to 1 where it is divided by D."""
+        tree = self._module
+        weights = tree.weights()
+        values = np.ones(tree.prototypes.shape) if weights is None else _array(weights)
+        return values / tree.prototype_dim if tree.scale_distance else values
+
+    def _fidelity(self, X) -> float:
+        """Share of samples that greedy path and soft sum give the same class."""
+        outputs = self._forward(X, ("scores", "leaf"), routing="distributed")
+        greedy = self.leaf_distributions_[outputs["leaf"]]
+        return float(np.mean(outputs["scores"].argmax(1) == greedy.argmax(1)))
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().double().cpu().numpy()

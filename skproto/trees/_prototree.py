@@ -1,0 +1,584 @@
+"""The soft decision tree whose nodes are prototypes."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+
+from skproto.explanation import TreeExplanation, TreeGlobalExplanation
+from skproto.nn import NegativeLogLikelihood
+from skproto.nn import tree as nn_tree
+from skproto.training import BatchDataset, Phase, TrainingData
+from skproto.trees._leaves import (
+    BatchLeafUpdate,
+    EpochLeafUpdate,
+    Projection,
+    TrainingRows,
+    refit_leaves,
+)
+from skproto.trees._operations import TreeClassifier
+from skproto.utils import _parameters as rules
+
+# Memory that a tree and one batch may take while they are trained.
+MAX_BYTES = 4 * 2**30
+
+# Steps of the optimiser that max_epochs="auto" aims at.
+AUTO_STEPS = 1250
+
+
+class ProtoTreeClassifier(TreeClassifier):
+    r"""Soft decision tree whose nodes ask whether a sample is like a training case.
+
+    At node :math:`n` a sample goes right ("present") with probability
+    :math:`p_n = 2^{-(d_n / r_n)^\beta}`, one half where its distance
+    :math:`d_n^2 = \sum_f w_{nf} (x_f - p_{nf})^2` from the prototype equals the radius
+    :math:`r_n`. The class scores are the class distributions of the leaves, weighted
+    by the probabilities :math:`\pi_\ell` of reaching them:
+    :math:`s_k(x) = \sum_\ell \pi_\ell(x)\, c_{\ell k}`. They sum to 1 and are the
+    probabilities. After training every prototype is a training row, so that the hard
+    tree reads "is it within :math:`r_n` of row :math:`i`?".
+
+    Read more in the :ref:`User Guide <prototree>`.
+
+    Parameters
+    ----------
+    depth : "auto" or int, default="auto"
+        Levels of nodes before pruning; a tree has 2**depth - 1 prototypes. "auto" is
+        ``max(3, ceil(log2(n_classes)) + 2)``, less for very few samples.
+
+    similarity : {"radius", "exp"}, default="radius"
+        "exp" is the paper's :math:`p_n = e^{-d_n}`, which is present with probability
+        one half at the fixed distance log 2.
+
+    sharpness : float, default=4.0
+        Exponent :math:`\beta` of the radius kernel. Larger values bring the soft sum
+        closer to the hard tree and are harder to train.
+
+    feature_weights : "auto" or bool, default="auto"
+        Whether every node learns weights :math:`w_n` of the features, which sum to 1.
+        Without them all are ``1 / n_features`` (1 for the "exp" kernel). "auto" means
+        yes unless there is an encoder.
+
+    leaf_update : {"em", "softmax"}, default="em"
+        "em" makes a leaf the normalised expected class counts; "softmax", the paper's
+        rule, takes the softmax of the counts, which gives nearly hard leaves.
+
+    leaf_passes : int, default=None
+        None renews the leaves a little after every step, as the paper does; a number
+        renews them by so many passes of EM at the end of every epoch.
+
+    routing : {"distributed", "greedy", "sample_max"}, default="distributed"
+        How predictions add up the leaves: all of them; the one at the end of the path
+        that goes right where :math:`p_n > 1/2`; or the most probable one. Can be
+        changed after fitting, and by the `routing` argument of :meth:`predict`.
+
+    prune_threshold : float, default=None
+        Subtrees whose leaves have no class probability above it are dropped after
+        training; 0 keeps all. None is ``1/K + 0.1 (1 - 1/K)`` for K classes, and keeps
+        the whole tree where no leaf passes it.
+
+    project_prototypes : bool, default=True
+        Put every prototype on the nearest training row among the classes that the
+        leaves below it favour (the paper's `project`, which is a method here).
+
+    adjust_epochs : "auto" or int, default="auto"
+        The last epochs, in which the prototypes already are training rows and only
+        radii, feature weights and leaves move. "auto" is a quarter of all epochs, 0 is
+        the paper. Not used without projection or with nothing to adjust.
+
+    refit_passes : int, default=10
+        Passes of EM over the training samples that fit the leaves to the pruned and
+        projected tree (the step :meth:`refit_leaves`); 0 is the paper.
+
+    init : {"sample", "normal"}, default="sample"
+        "sample" starts the prototypes at random training rows; "normal" is the
+        paper's N(0.5, 0.1). Radii start at the median distance.
+
+    encoder : {"identity", "mlp"}, nn.Module or callable, default=None
+        Maps scaled rows to the space of the prototypes. A module is copied, a callable
+        gets the number of features and returns a module. None is "identity".
+
+    encoder_lr : float, default=0.005
+        Learning rate of the encoder.
+
+    warmup_epochs : int, default=0
+        First epochs, in which the encoder stands still.
+
+    standardize : bool, default=True
+        Subtract the mean and divide by the standard deviation of every feature.
+
+    solver : {"auto", "adam", "adamw"}, default="auto"
+        Optimiser of prototypes, radii and feature weights on mini-batches; "auto" is
+        "adam".
+
+    max_epochs : "auto" or int, default="auto"
+        Passes over the data; "auto" aims at 1250 steps in 20 to 120 epochs.
+
+    lr : float, default=0.02
+        Learning rate.
+
+    batch_size : "auto" or int, default="auto"
+        "auto" is about 1/24 of the samples, at least 16 and at most 256.
+
+    class_weight : "balanced" or dict, default=None
+        Weights of the classes.
+
+    early_stopping : bool, default=False
+        Stop when the loss on a held-out part no longer falls.
+
+    validation_fraction : float, default=0.1
+        The part held out.
+
+    n_iter_no_change : int, default=10
+        Epochs without improvement that stop the training.
+
+    warm_start : bool, default=False
+        Go on from the tree of the last call of :meth:`fit`.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of the start and of the order of the samples.
+
+    device : str or torch.device, default="cpu"
+        Where to train and predict.
+
+    verbose : bool or int, default=0
+        1 shows a progress line.
+
+    net_params : dict, default=None
+        Parameters of the skorch net, such as ``{"callbacks": [...]}``.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+
+    tree_ : TreeTable
+        The tree as arrays, `children_left` and `children_right` as in `sklearn.tree`.
+
+    prototypes_ : ndarray of shape (n_prototypes, n_features)
+        Prototypes in breadth-first order of their nodes, in the units of `X`; with an
+        encoder in its space.
+
+    prototype_ids_ : ndarray of shape (n_prototypes,)
+        Stable numbers: the breadth-first position in the unpruned tree.
+
+    prototype_labels_ : ndarray of shape (n_prototypes,)
+        Majority class of the samples that find the prototype present.
+
+    prototype_indices_ : ndarray of shape (n_prototypes,)
+        Row of the training data behind each prototype: the row it is, or where it was
+        learned the nearest one.
+
+    prototype_samples_ : ndarray of shape (n_prototypes, n_features)
+        Those rows.
+
+    prototype_sites_ : ndarray of shape (n_prototypes,)
+        Site within the row, 0 for tables.
+
+    projection_distance_ : ndarray of shape (n_prototypes,)
+        Distance between prototype and row, 0 after projection.
+
+    radii_ : ndarray of shape (n_prototypes,)
+        Radii, in units of the distance between scaled rows.
+
+    feature_weights_ : ndarray of shape (n_prototypes, n_features)
+        Weights in the squared distance.
+
+    leaf_distributions_ : ndarray of shape (n_leaves, n_classes)
+        Class distributions of the leaves.
+
+    training_mass_ : ndarray of shape (n_nodes,)
+        Share of the training data that each node explains.
+
+    win_counts_ : ndarray of shape (n_prototypes,)
+        Expected number of training samples that find the prototype present.
+
+    fidelity_ : float
+        Share of the training samples that greedy path and soft sum agree on.
+
+    depth_, batch_size_, max_epochs_, solver_ : object
+        What "auto" stood for.
+
+    center_, scale_ : ndarray of shape (n_features,)
+        Inner standardisation.
+
+    net_ : PrototypeNet
+        The skorch net.
+
+    history_ : DataFrame
+        One row an epoch, one column a loss term.
+
+    n_iter_ : int
+        Epochs trained.
+
+    n_features_in_ : int
+        Number of features.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, when `X` has only string feature names.
+
+    Warns
+    -----
+    UserWarning
+        If `depth` asks for more prototypes than there are samples; if all training
+        samples route left, because no prototype is present in any of them.
+
+    See Also
+    --------
+    ProtoTreeEnsembleClassifier : Several trees, more accurate.
+    sklearn.tree.DecisionTreeClassifier : Nodes compare one feature with a threshold.
+
+    Notes
+    -----
+    A step costs :math:`O(2^h D)` a sample for depth h and D features, a prediction the
+    same. Order after training: prune, project, refit the leaves.
+
+    References
+    ----------
+    .. [1] Nauta, M., van Bree, R. and Seifert, C. (2021). Neural Prototype Trees for
+       Interpretable Fine-grained Image Recognition. *CVPR*.
+    .. [2] Kontschieder, P., Fiterau, M., Criminisi, A. and Rota Bulo, S. (2015). Deep
+       Neural Decision Forests. *ICCV* (the update of the leaves).
+
+    Differs from the paper in the radius kernel and its sharpness, the feature weights,
+    leaves by EM, prototypes that start at training rows, the adjustment and the new
+    leaves after projection; each can be switched off: ``similarity="exp",
+    feature_weights=False, leaf_update="softmax", init="normal", adjust_epochs=0,
+    refit_passes=0``.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from skproto.trees import ProtoTreeClassifier
+    >>> X, y = load_wine(return_X_y=True)
+    >>> tree = ProtoTreeClassifier(depth=2, max_epochs=20, random_state=0).fit(X, y)
+    >>> tree.prototypes_.shape, bool(tree.score(X, y) > 0.9)
+    ((3, 13), True)
+    >>> case = tree.explain(X[:1])
+    >>> case.verify()
+    >>> case.prediction
+    array([0])
+    """
+
+    _module_class = nn_tree.SoftPrototypeTree
+    _explanation_class = TreeExplanation
+    _score_keys = ("scores",)
+    _global_explanation_class = TreeGlobalExplanation
+    _parameter_rules = TreeClassifier._parameter_rules.extended(
+        depth=(rules.options("auto"), rules.integer(1)),
+        similarity=rules.options("radius", "exp"),
+        sharpness=rules.real(0),
+        feature_weights=(rules.options("auto"), rules.boolean()),
+        leaf_update=rules.options("em", "softmax"),
+        leaf_passes=(rules.none(), rules.integer(1)),
+        routing=rules.options(*nn_tree.ROUTINGS),
+        prune_threshold=(rules.none(), rules.real(0, 1, "[]")),
+        project_prototypes=rules.boolean(),
+        adjust_epochs=(rules.options("auto"), rules.integer(0)),
+        refit_passes=rules.integer(0),
+        init=rules.options("sample", "normal"),
+        encoder_lr=rules.real(0),
+        warmup_epochs=rules.integer(0),
+        solver=rules.options("auto", "adam", "adamw"),
+        batch_size=(rules.options("auto"), rules.integer(1)),
+    )
+
+    def __init__(
+        self,
+        depth="auto",
+        *,
+        similarity="radius",
+        sharpness=4.0,
+        feature_weights="auto",
+        leaf_update="em",
+        leaf_passes=None,
+        routing="distributed",
+        prune_threshold=None,
+        project_prototypes=True,
+        adjust_epochs="auto",
+        refit_passes=10,
+        init="sample",
+        encoder=None,
+        encoder_lr=0.005,
+        warmup_epochs=0,
+        standardize=True,
+        solver="auto",
+        max_epochs="auto",
+        lr=0.02,
+        batch_size="auto",
+        class_weight=None,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        warm_start=False,
+        random_state=None,
+        device="cpu",
+        verbose=0,
+        net_params=None,
+    ):
+        super().__init__(
+            encoder=encoder,
+            standardize=standardize,
+            solver=solver,
+            max_epochs=max_epochs,
+            lr=lr,
+            batch_size=batch_size,
+            class_weight=class_weight,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            warm_start=warm_start,
+            random_state=random_state,
+            device=device,
+            verbose=verbose,
+            net_params=net_params,
+        )
+        self.depth = depth
+        self.similarity = similarity
+        self.sharpness = sharpness
+        self.feature_weights = feature_weights
+        self.leaf_update = leaf_update
+        self.leaf_passes = leaf_passes
+        self.routing = routing
+        self.prune_threshold = prune_threshold
+        self.project_prototypes = project_prototypes
+        self.adjust_epochs = adjust_epochs
+        self.refit_passes = refit_passes
+        self.init = init
+        self.encoder_lr = encoder_lr
+        self.warmup_epochs = warmup_epochs
+
+    # -- training ----------------------------------------------------------------------
+
+    def _auto_solver(self, X) -> str:
+        return "adam"
+
+    def _auto_batch_size(self, n_samples: int) -> int:
+        return int(np.clip(2 ** round(math.log2(n_samples / 24)), 16, 256))
+
+    def _auto_epochs(self, n_samples: int) -> int:
+        n_batches = -(-n_samples // self.batch_size_)
+        return int(np.clip(AUTO_STEPS // n_batches, 20, 120))
+
+    def _make_module(self, data: TrainingData):
+        encoder, dim = self._make_encoder(data.n_features)
+        self.depth_ = self._resolve_depth(len(data), data.n_classes)
+        self._check_memory(self.depth_, dim, data.n_classes)
+        tree = nn_tree.SoftPrototypeTree(
+            dim,
+            data.n_classes,
+            depth=self.depth_,
+            encoder=encoder,
+            similarity=self.similarity,
+            sharpness=self.sharpness,
+            feature_weights=self._weighs_features,
+            leaf_update=self.leaf_update,
+        )
+        generator = torch.Generator().manual_seed(data.rng.randint(2**31 - 1))
+        rows, weight = TrainingRows(data), torch.from_numpy(data.weight)
+        nn_tree.init_from_samples(tree, rows, generator=generator, sample_weight=weight)
+        if self.init == "normal":
+            nn_tree.init_normal(tree, generator=generator)
+            some = torch.arange(min(len(data), 4096))
+            nn_tree.init_radii(tree, rows[some], weight[some])
+        return tree
+
+    def _resolve_depth(self, n_samples: int, n_classes: int) -> int:
+        if self.depth == "auto":
+            wanted = max(3, math.ceil(math.log2(n_classes)) + 2)
+            return max(1, min(wanted, int(math.log2(n_samples + 1))))
+        if 2**self.depth - 1 > n_samples:
+            warnings.warn(
+                f"A tree of depth={self.depth} has {2**self.depth - 1} prototypes, "
+                f"more than the {n_samples} training samples.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return int(self.depth)
+
+    def _check_memory(self, depth: int, dim: int, n_classes: int) -> None:
+        # Value, gradient and two moments of each weight; a batch with its gradients.
+        row = 4 * (2 * dim + 1) + n_classes + 24 * self.batch_size_
+        largest = int(math.log2(MAX_BYTES / (4 * row)))
+        if depth > largest:
+            raise ValueError(
+                f"The 'depth' parameter must be at most {largest} for {dim} features, "
+                f"{n_classes} classes and batches of {self.batch_size_}, so that "
+                f"training fits into memory. Got {depth}."
+            )
+
+    def _loss_terms(self):
+        return [NegativeLogLikelihood()]
+
+    def _phases(self):
+        own = ("prototypes", "log_radius", "feature_logits")
+        n_warm, n_joint, n_adjust = self._epochs()
+        phases = [self._phase("warm-up", n_warm, own), self._phase("joint", n_joint)]
+        if n_adjust:
+            phases.append(self._phase("adjust", n_adjust, own[1:], Projection()))
+        return [phase for phase in phases if phase.max_epochs]
+
+    def _phase(self, name, n_epochs, trainable=None, *callbacks) -> Phase:
+        rates = {"encoder": float(self.encoder_lr)} if self._encodes else {}
+        passes = self.leaf_passes
+        leaves = BatchLeafUpdate() if passes is None else EpochLeafUpdate(passes)
+        return Phase(
+            name,
+            n_epochs,
+            float(self.lr),
+            self.solver_,
+            trainable,
+            rates if trainable is None else {},
+            (*callbacks, leaves),
+        )
+
+    def _epochs(self) -> tuple[int, int, int]:
+        """Epochs of the three phases; together they are max_epochs_."""
+        n_adjust = self.adjust_epochs
+        if n_adjust == "auto":
+            n_adjust = self.max_epochs_ // 4
+        adapts = self.similarity == "radius" or self._weighs_features
+        if not self.project_prototypes or not adapts:
+            n_adjust = 0
+        n_adjust = min(n_adjust, self.max_epochs_)
+        n_warm = min(self.warmup_epochs, self.max_epochs_ - n_adjust)
+        return n_warm, self.max_epochs_ - n_adjust - n_warm, n_adjust
+
+    @property
+    def _weighs_features(self) -> bool:
+        if self.feature_weights == "auto":
+            return not self._encodes
+        return bool(self.feature_weights)
+
+    def _finish(self, module, data: TrainingData) -> None:
+        self._warn_if_idle(module, data)
+        self._ids = np.arange(module.structure.n_inner)
+        threshold = self.prune_threshold
+        tree, edit = nn_tree.prune_tree(module, threshold)
+        if edit.kept_best and threshold is None:
+            tree = module
+        else:
+            self._ids = self._ids[edit.prototypes]
+        if self.project_prototypes:
+            self._move_to_rows(tree, data)
+        if self.refit_passes:
+            refit_leaves(tree, BatchDataset(data), self.refit_passes)
+        net: Any = self.net_
+        net.module_ = tree.eval()
+
+    def _warn_if_idle(self, module, data: TrainingData) -> None:
+        """Warn where no training sample finds any prototype on its path present."""
+        leftmost = int(module.structure.paths.sum(axis=1).argmin())
+        rows = TrainingRows(data)
+        with torch.inference_mode():
+            for part in data.chunks():
+                x = rows[part].to(module.prototypes.device)
+                if (module.evaluate(x)["leaf"] != leftmost).any():
+                    return
+        warnings.warn(
+            "All training samples route left: no prototype is present in any of them, "
+            "and all end in the same leaf. Use standardize=True or "
+            "similarity='radius'.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+    def _collect(self, module, data: TrainingData, X) -> None:
+        self._n_samples = X.shape[0]
+        self._read_sources(data, X)
+        self._read_tree()
+        self.fidelity_ = self._fidelity(X)
+
+    def _number_prototypes(self, rows) -> None:
+        super()._number_prototypes(rows)
+        self.prototype_ids_ = self.__dict__.pop("_ids")
+
+    # -- predicting --------------------------------------------------------------------
+
+    def predict(self, X, routing=None):
+        """Predict the class of samples.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        routing : {"distributed", "greedy", "sample_max"}, default=None
+            How the leaves are added up; None is the `routing` of the constructor.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Predicted labels; ties go to the class that comes first in `classes_`.
+        """
+        outputs = self._routed_scores(X, routing)
+        return self.classes_[self._codes(outputs)]
+
+    def predict_proba(self, X, routing=None):
+        """Predict class probabilities of samples.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        routing : {"distributed", "greedy", "sample_max"}, default=None
+            How the leaves are added up; None is the `routing` of the constructor.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            Probabilities in the order of `classes_`; rows sum to 1.
+        """
+        return self._probabilities(self._routed_scores(X, routing))
+
+    def _routed_scores(self, X, routing):
+        if routing is not None and routing not in nn_tree.ROUTINGS:
+            raise ValueError(
+                f"routing must be None or one of {nn_tree.ROUTINGS}. Got {routing!r}."
+            )
+        return self._forward(self._check_input(X), ("scores",), routing=routing)
+
+    def _probabilities(self, outputs):
+        scores = outputs["scores"]
+        return scores / scores.sum(axis=1, keepdims=True)
+
+    # -- explaining --------------------------------------------------------------------
+
+    def _evidence(self, outputs):
+        right = outputs["activations"].astype(np.float64)
+        reach = self.tree_.leaf_probability(right)
+        leaf = outputs["leaf"]
+        counted = reach
+        if self.routing != "distributed":
+            counted = np.eye(reach.shape[1])[leaf]
+        values = self.leaf_distributions_
+        paths = self._module.structure.paths[leaf]
+        return {
+            "class_contributions": counted[:, :, None] * values,
+            "class_bias": np.zeros(outputs["scores"].shape),
+            "link": "normalize",
+            "metric": None if self._encodes else "euclidean",
+            "tree": self.tree_,
+            "node_probability": right,
+            "node_distances": outputs["distances"].astype(np.float64),
+            "leaf_probability": reach,
+            "path": [path[path >= 0].tolist() for path in paths],
+            "leaf": leaf,
+            "agrees": (reach @ values).argmax(axis=1) == values[leaf].argmax(axis=1),
+            "routing": self.routing,
+        }
+
+    def _global_evidence(self):
+        structure = self._module.structure
+        sets = nn_tree.class_sets(self._module)
+        return {
+            "tree": self.tree_,
+            "class_sets": [self.classes_[row].tolist() for row in sets],
+            "training_mass": self.training_mass_,
+            "coverage": self.training_mass_[structure.leaf_nodes],
+        }

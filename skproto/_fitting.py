@@ -302,17 +302,12 @@ class FittingMixin(CallbackSupportMixin):
         if net is not None:
             arrays = {k: v.cpu().numpy() for k, v in net.module_.state_dict().items()}
             state["_saved_module"] = {"config": net.module_.config, "state": arrays}
-        if "history_" in state:
-            # Plain lists: a pandas frame cannot be saved without pickle.
-            state["history_"] = self.history_.to_dict(orient="list")
         return state
 
     def __setstate__(self, state):
         state = dict(state)
         saved = state.pop("_saved_module", None)
         super().__setstate__(state)
-        if "history_" in state:
-            self.history_ = pd.DataFrame(self.history_)
         if saved is not None:
             self._restore_module(saved)
 

@@ -64,6 +64,7 @@ class PrototypePredictor(
     # Outputs of the module from which classes and probabilities are made.
     _score_keys: ClassVar[tuple[str, ...]] = ("scores", "log_scores")
     _binary_margin: ClassVar[str] = "difference"
+    history_: pd.DataFrame
 
     # -- hooks -------------------------------------------------------------------------
 

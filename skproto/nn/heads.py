@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -88,26 +90,39 @@ class ReasoningHead(nn.Module):
         return positive, joint[self.n_prototypes :]
 
     def forward(self, log_activations: Tensor) -> dict[str, Tensor]:
-        """Return scores (n, K), log scores and concept agreements (n, M)."""
+        """Return scores (n, K), log scores and concept agreements (n, M).
+
+        Without absence, "activations" (n, P) are returned too. Where all detections
+        are smaller than the smallest float, they, and with them the scores, are
+        multiplied by one number: their proportions are what tells the classes apart.
+        """
         positive, negative = self.tables()
-        # The largest detection is factored out, so that a sample far from all
-        # components still has log scores without underflow.
-        shift = log_activations.amax(1, keepdim=True).clamp_min(-1e30)
-        if self.negative:
-            detections = log_activations.exp()
-            concepts = detections @ (positive - negative) + negative.sum(0)
-            # A sum of products of probabilities; rounding may leave it below 0.
-            concepts = concepts.clamp_min(0.0)
-            log_concepts = concepts.clamp_min(torch.finfo(concepts.dtype).tiny).log()
-        else:
-            relative = (log_activations - shift).exp() @ positive
-            tiny = torch.finfo(relative.dtype).tiny
-            log_concepts = relative.clamp_min(tiny).log() + shift
-            concepts = log_concepts.exp()
+        if not self.negative:
+            return self._present(log_activations, positive)
+        detections = log_activations.exp()
+        concepts = detections @ (positive - negative) + negative.sum(0)
+        # A sum of products of probabilities; rounding may leave it below 0.
+        concepts = concepts.clamp_min(0.0)
+        log_concepts = concepts.clamp_min(torch.finfo(concepts.dtype).tiny).log()
         return {
             "scores": self.best(concepts),
             "log_scores": self.best(log_concepts),
             "concepts": concepts,
+        }
+
+    def _present(self, log_activations: Tensor, positive: Tensor) -> dict[str, Tensor]:
+        """Scores of presence alone, with the largest detection factored out."""
+        tiny = torch.finfo(log_activations.dtype).tiny
+        log_activations = log_activations.clamp_min(-1e30)
+        shift = log_activations.amax(1, keepdim=True)
+        lift = (0.9 * math.log(tiny) - shift).clamp_min(0.0)
+        relative = (log_activations - shift).exp() @ positive
+        concepts = relative * (shift + lift).exp()
+        return {
+            "scores": self.best(concepts),
+            "log_scores": self.best(relative.clamp_min(tiny).log() + shift),
+            "concepts": concepts,
+            "activations": (log_activations + lift).exp(),
         }
 
     def best(self, concepts: Tensor) -> Tensor:

@@ -89,8 +89,8 @@ class RBFNetwork(nn.Module):
         squared = self.nearest_sites(x)
         log_activations = self.kernel(squared)
         return {
-            **self.head(log_activations),
             "activations": log_activations.exp(),
+            **self.head(log_activations),
             "log_activations": log_activations,
             "distances": root(squared),
         }

@@ -204,7 +204,7 @@ class RBFClassifier(RBFNetworkClassifier):
     n_iter_ : int
         Number of epochs.
 
-    solver_, max_epochs_ : str, int
+    solver_, max_epochs_, batch_size_ : str, int, int
         What "auto" was resolved to.
 
     See Also

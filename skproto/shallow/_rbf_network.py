@@ -102,28 +102,18 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
         """Start the head from the class shares (P, K) around each prototype."""
         raise NotImplementedError
 
-    def _codes(self, outputs) -> np.ndarray:
-        scores = outputs["scores"]
-        codes = scores.argmax(axis=1)
-        if "log_scores" in outputs and scores.min() <= 0:
-            # All detections underflow: the log scores still tell the classes apart.
-            dark = scores.max(axis=1) <= 0
-            codes[dark] = outputs["log_scores"][dark].argmax(axis=1)
-        return codes
-
     def _margin_kind(self) -> str:
         # Where probabilities are the scores over their sum, the plain difference of
         # two scores would rank samples in another order than their probabilities.
         return "difference" if self._head() == "linear" else "share"
 
     def _probabilities(self, outputs) -> np.ndarray:
-        if "log_scores" not in outputs:
-            return softmax(outputs["scores"], axis=1)
         scores = outputs["scores"]
+        if self._head() == "linear":
+            return softmax(scores, axis=1)
         total = scores.sum(axis=1, keepdims=True)
-        log_scores = outputs["log_scores"].astype(np.float64)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(total > 0, scores / total, softmax(log_scores, axis=1))
+        uniform = np.full_like(scores, 1.0 / scores.shape[1])
+        return np.divide(scores, total, out=uniform, where=total > 0)
 
     def _auto_solver(self, X) -> str:
         # The hinge on a radius has kinks on which a line search gets stuck.

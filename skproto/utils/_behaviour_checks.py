@@ -13,6 +13,7 @@ from skproto.utils._check_tools import (
     BINARY,
     MULTICLASS,
     brief,
+    certifies,
     changeable,
     fitted,
     need,
@@ -131,7 +132,7 @@ def check_global_random_state(name, estimator):
     outputs(model, MULTICLASS.X)
     model.explain(MULTICLASS.X)
     model.explain_global()
-    if hasattr(model, "certify"):
+    if certifies(model):
         model.certify(MULTICLASS.X)
     after = global_numpy.get_state(), torch.get_rng_state()
     message = f"{name}: the global random state of"

@@ -9,6 +9,7 @@ import numpy as np
 from skproto.utils._check_tools import (
     BINARY,
     MULTICLASS,
+    certifies,
     fitted,
     need,
     promise,
@@ -18,8 +19,8 @@ from skproto.utils._check_tools import (
 
 def check_certificate_sign(name, estimator):
     """Check that a radius is positive for the predicted class and no other."""
-    need(hasattr(estimator, "certify"), f"{name} has no certify.")
     model, X = fitted(estimator), MULTICLASS.X
+    need(certifies(model), f"{name} has no certificates.")
     predicted = model.predict(X)
     promise(
         (model.certify(X) >= 0).all(),
@@ -37,8 +38,8 @@ def check_certificate_sign(name, estimator):
 
 def check_certificate_methods(name, estimator):
     """Check that the methods come in the announced order and in both units."""
-    need(hasattr(estimator, "certify"), f"{name} has no certify.")
     model, X = fitted(estimator), MULTICLASS.X
+    need(certifies(model), f"{name} has no certificates.")
     allowed = getattr(model, "_allowed_certificates", tuple)
     methods: tuple[str, ...] = allowed()
     radii = [model.certify(X, method=method) for method in methods]
@@ -61,7 +62,7 @@ def check_certificate_methods(name, estimator):
 
 def check_certificate_under_attack(name, estimator):
     """Check that no attack changes a label inside the certified radius."""
-    need(hasattr(estimator, "certify"), f"{name} has no certify.")
+    need(certifies(fitted(estimator)), f"{name} has no certificates.")
     attack = import_module("skproto.robustness").attack
     for kind, data in (("multiclass", MULTICLASS), ("binary", BINARY)):
         model = fitted(estimator, kind)
@@ -89,7 +90,7 @@ def check_attack_reports(name, estimator):
         (changed == found.success).all(),
         f"{name}: attack says that a label changed exactly where predict does.",
     )
-    if hasattr(model, "certify"):
+    if certifies(model):
         promise(
             (found.distance >= model.certify(X) * (1 - 1e-6)).all(),
             f"{name}: no attack is shorter than the certified radius.",

@@ -53,10 +53,12 @@ _fits: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
 def brief(estimator, **parameters):
     """Return an unfitted copy that trains briefly, with a fixed seed."""
     copied = clone(estimator)
-    known = copied.get_params(deep=False)
-    settings = {}
-    if known.get("max_epochs") == "auto":
-        settings["max_epochs"] = BRIEF_EPOCHS
+    known = copied.get_params()
+    settings = {
+        name: BRIEF_EPOCHS
+        for name, value in known.items()
+        if name.rpartition("__")[2] == "max_epochs" and isinstance(value, str)
+    }
     if "random_state" in known:
         settings["random_state"] = 0
     settings.update({k: v for k, v in parameters.items() if k in known})
@@ -136,3 +138,14 @@ def promise_same_outputs(model, other, X, sentence: str) -> None:
 def takes_weight(estimator) -> bool:
     """Tell whether fit takes sample weights."""
     return "sample_weight" in inspect.signature(estimator.fit).parameters
+
+
+def certifies(model) -> bool:
+    """Tell whether a fitted model has certificates as it is configured."""
+    if not hasattr(model, "certify"):
+        return False
+    try:
+        model.certify(np.zeros((1, model.n_features_in_)))
+    except ValueError:
+        return False
+    return True

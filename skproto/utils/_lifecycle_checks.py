@@ -109,7 +109,7 @@ def check_save_without_pickle(name, estimator):
 def check_history(name, estimator):
     """Check that the history has one row an epoch and one column a loss term."""
     model = fitted(estimator)
-    need(hasattr(model, "history_"), f"{name} keeps no history of its own.")
+    need(hasattr(model, "n_iter_"), f"{name} is not trained in epochs of its own.")
     history = model.history_
     promise(
         type(history).__module__.startswith("pandas") and len(history) == model.n_iter_,

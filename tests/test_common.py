@@ -1,0 +1,166 @@
+"""Every estimator passes scikit-learn's checks and keeps skproto's promises."""
+
+import inspect
+from collections import defaultdict
+
+import pytest
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import skproto
+from skproto.shallow import CBCClassifier, RBFClassifier
+from skproto.trees import ProtoTreeClassifier
+from skproto.utils import all_estimators
+from skproto.utils.estimator_checks import (
+    check_prototype_estimator,
+    parametrize_with_prototype_checks,
+    prototype_checks,
+)
+
+# Trees train for thousands of steps by default; what the checks look at shows after a
+# few epochs.
+BRIEF = {
+    "ProtoTreeClassifier": {"max_epochs": 20},
+    "ProtoTreeEnsembleClassifier": {
+        "estimator": ProtoTreeClassifier(max_epochs=20),
+        "n_estimators": 2,
+    },
+}
+
+CONFIGURED = [
+    CBCClassifier(solver="adam", max_epochs=60),
+    CBCClassifier(
+        2, reasoning="positive", kernel="metric", project_prototypes=True, max_epochs=20
+    ),
+    RBFClassifier(2, head="convex", encoder="mlp", max_epochs=20),
+]
+
+# The one place for checks of scikit-learn that an estimator may fail: that weights and
+# copies of samples are the same, for stochastic solvers, with a sentence each.
+EXPECTED_FAILURES: dict[str, dict[str, str]] = {}
+
+
+def default_estimators():
+    """One instance of every estimator."""
+    return [cls(**BRIEF.get(name, {})) for name, cls in all_estimators()]
+
+
+def expected_failures(estimator):
+    return EXPECTED_FAILURES.get(type(estimator).__name__, {})
+
+
+# Classes of one or two samples get fewer prototypes than asked for, and say so.
+@pytest.mark.filterwarnings("ignore:.*distinct samples:UserWarning")
+@parametrize_with_checks(
+    default_estimators() + CONFIGURED, expected_failed_checks=expected_failures
+)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+@parametrize_with_prototype_checks(default_estimators() + CONFIGURED)
+def test_promises(estimator, check):
+    check(estimator)
+
+
+def test_every_estimator_is_checked():
+    checked = {type(estimator) for estimator in default_estimators()}
+    assert checked == {cls for _, cls in all_estimators()}
+    public = {n for n in skproto.__all__ if n.endswith("Classifier")}
+    assert {name for name, _ in all_estimators()} == public - {"PrototypeClassifier"}
+
+
+def test_only_weight_equivalence_may_fail():
+    for failures in EXPECTED_FAILURES.values():
+        for name, reason in failures.items():
+            assert name.startswith("check_sample_weight_equivalence")
+            assert reason.endswith(".")
+
+
+# Parameters whose default differs between estimators, and why.
+OWN_DEFAULTS = {
+    "n_prototypes_per_class": (
+        "A component of CBC is reasoned with and costs a row of the table that is "
+        "read; RBF and LVQ prototypes only have to cover their class."
+    ),
+    "certificate": "Each family has its own certificates.",
+    "alpha": "It is the weight of another penalty in each model.",
+    "loss": "Each family has its own losses.",
+    "init": "A tree starts from samples, the others from cluster centres.",
+    "lr": "The step that suits the parameters of each model.",
+    "batch_size": "A tree takes more steps on small data.",
+    "sigma": "Widths of RBF detectors follow the data, those of RSLVQ are shared.",
+    "metric": "GMLVQ is GLVQ with another metric.",
+    "project_prototypes": "Nodes of a tree are read as cases and are projected.",
+    "class_weight": "None everywhere but where an ensemble balances each bootstrap.",
+    "prune_threshold": "A share of components, or a probability of a leaf.",
+    "solver": "Trees are trained in batches only.",
+}
+
+
+def test_same_name_same_default():
+    defaults = defaultdict(set)
+    for _, cls in all_estimators():
+        for parameter in inspect.signature(cls).parameters.values():
+            defaults[parameter.name].add(parameter.default)
+    differing = {name for name, values in defaults.items() if len(values) > 1}
+    assert differing <= set(OWN_DEFAULTS)
+
+
+def test_every_estimator_has_the_common_parameters():
+    common = {
+        "batch_size",
+        "class_weight",
+        "device",
+        "encoder",
+        "lr",
+        "max_epochs",
+        "net_params",
+        "random_state",
+        "standardize",
+        "verbose",
+    }
+    for name, cls in all_estimators():
+        own = set(inspect.signature(cls).parameters)
+        # An ensemble has those of its `estimator`.
+        missing = set() if "estimator" in own else common - own
+        assert not missing, f"{name} lacks {sorted(missing)}"
+
+
+class Shifted(RBFClassifier):
+    """Breaks the evidence contract."""
+
+    def decision_function(self, X):
+        return super().decision_function(X) + 1.0
+
+
+class TestRunner:
+    def test_a_broken_promise_is_found(self):
+        with pytest.raises(AssertionError, match=r"Shifted: contributions\.sum"):
+            check_prototype_estimator(Shifted(2))
+
+    def test_results(self):
+        expected = {"check_evidence_contract_binary": "It is shifted."}
+        with pytest.warns(UserWarning, match="check_evidence_.* failed") as caught:
+            results = check_prototype_estimator(
+                Shifted(2), on_fail="warn", expected_failed_checks=expected
+            )
+        assert "check_evidence_contract_multiclass failed" in str(caught[0].message)
+        status = {result["check_name"]: result["status"] for result in results}
+        assert len(status) == len(prototype_checks())
+        assert status["check_evidence_contract_binary"] == "xfail"
+        assert status["check_evidence_contract_multiclass"] == "failed"
+        assert status["check_pickle"] == "passed"
+
+    def test_on_fail(self):
+        with pytest.raises(ValueError, match="on_fail must be"):
+            check_prototype_estimator(RBFClassifier(), on_fail="shrug")
+
+    def test_parametrize(self):
+        mark = parametrize_with_prototype_checks(
+            [RBFClassifier()], expected_failed_checks=lambda _: {"check_pickle": "Why."}
+        ).mark
+        cases = mark.args[1]
+        assert len(cases) == len(prototype_checks())
+        assert cases[0].id == "RBFClassifier()-check_evidence_contract_multiclass"
+        marked = [case.id for case in cases if case.marks]
+        assert marked == ["RBFClassifier()-check_pickle"]

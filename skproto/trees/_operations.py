@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,10 +15,9 @@ from sklearn.utils.validation import (
 )
 
 from skproto import _preparation as preparation
-from skproto.base import PrototypeClassifier
-from skproto.explanation import TreeTable
 from skproto.nn import tree as nn_tree
 from skproto.training import BatchDataset, TrainingData
+from skproto.trees._evidence import ExplainedTree
 from skproto.trees._leaves import TrainingRows, refit_leaves
 from skproto.utils._sklearn import check_sample_weight
 
@@ -34,15 +31,8 @@ PER_PROTOTYPE = (
 )
 
 
-class TreeClassifier(PrototypeClassifier):
+class TreeClassifier(ExplainedTree):
     """Base of the prototype tree: the methods beyond those of every estimator."""
-
-    def _forward(self, X, keys=None, run=None, routing=None):
-        if run is None:
-            light = keys is not None and set(keys) <= {"scores", "log_scores"}
-            method = self._module.predict if light else self._module.evaluate
-            run = partial(method, routing=routing or self.routing)
-        return super()._forward(X, keys, run)
 
     # -- asking ------------------------------------------------------------------------
 
@@ -227,6 +217,16 @@ class TreeClassifier(PrototypeClassifier):
 
     # -- reading the module ------------------------------------------------------------
 
+    def _collect(self, module, data: TrainingData, X) -> None:
+        self._n_samples = X.shape[0]
+        self._read_sources(data, X)
+        self._read_tree()
+        self.fidelity_ = self._fidelity(X)
+
+    def _number_prototypes(self, rows) -> None:
+        super()._number_prototypes(rows)
+        self.prototype_ids_ = self.__dict__.pop("_ids")
+
     def _move_to_rows(self, tree, data: TrainingData) -> None:
         """Put the prototypes on samples and remember which, -1 for none."""
         rows, target = TrainingRows(data), torch.from_numpy(data.y)
@@ -256,58 +256,3 @@ class TreeClassifier(PrototypeClassifier):
         self.prototype_indices_ = data.rows[index]
         self.prototype_sites_ = sites
         self.projection_distance_ = distance.astype(np.float64)
-
-    def _read_tree(self) -> None:
-        """Set the attributes that describe the tree, off the module."""
-        tree, structure = self._module, self._module.structure
-        self.leaf_distributions_ = _array(tree.leaf_distributions())
-        if tree.log_radius is None:
-            # exp(-d) is the radius kernel of sharpness 1 with radius log 2.
-            self.radii_ = np.full(structure.n_inner, math.log(2))
-        else:
-            self.radii_ = _array(tree.log_radius.exp())
-        self.feature_weights_ = self._read_feature_weights()
-        self.tree_ = TreeTable(
-            children_left=structure.children_left,
-            children_right=structure.children_right,
-            prototype=structure.prototype,
-            leaf=structure.leaf,
-            leaf_distributions=self.leaf_distributions_,
-            radii=self.radii_,
-            sharpness=1.0 if tree.log_radius is None else tree.sharpness,
-        )
-        self._read_prototypes()
-        counts = nn_tree.aggregate_leaves(structure, _array(tree.leaf_counts))
-        mass = counts.sum(axis=1)
-        self.training_mass_ = mass / mass[0] if mass[0] > 0 else mass
-        below_right = structure.children_right[structure.inner_nodes]
-        wins = self._n_samples * self.training_mass_[below_right]
-        self.win_counts_ = np.rint(wins).astype(np.int64)
-        self.prototype_labels_ = self.classes_[counts[below_right].argmax(axis=1)]
-
-    def _read_prototypes(self) -> None:
-        self.prototypes_ = _array(self._module.prototypes)
-        if not self._encodes:
-            # Scaling back rounds; a projected prototype is its row to the last bit.
-            self.prototypes_ = np.where(
-                self.projection_distance_[:, None] == 0,
-                self.prototype_samples_,
-                self._scaling.invert(self.prototypes_),
-            )
-
-    def _read_feature_weights(self) -> np.ndarray:
-        """Weights in the squared distance; they sum to 1 where it is divided by D."""
-        tree = self._module
-        weights = tree.weights()
-        values = np.ones(tree.prototypes.shape) if weights is None else _array(weights)
-        return values / tree.prototype_dim if tree.scale_distance else values
-
-    def _fidelity(self, X) -> float:
-        """Share of samples that greedy path and soft sum give the same class."""
-        outputs = self._forward(X, ("scores", "leaf"), routing="distributed")
-        greedy = self.leaf_distributions_[outputs["leaf"]]
-        return float(np.mean(outputs["scores"].argmax(1) == greedy.argmax(1)))
-
-
-def _array(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().double().cpu().numpy()

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
 import torch
 
-from skproto.explanation import TreeExplanation, TreeGlobalExplanation
 from skproto.nn import NegativeLogLikelihood
 from skproto.nn import tree as nn_tree
 from skproto.training import BatchDataset, Phase, TrainingData
+from skproto.trees._growth import check_memory, resolve_depth, warn_if_idle
 from skproto.trees._leaves import (
     BatchLeafUpdate,
     EpochLeafUpdate,
@@ -22,9 +21,6 @@ from skproto.trees._leaves import (
 )
 from skproto.trees._operations import TreeClassifier
 from skproto.utils import _parameters as rules
-
-# Memory that a tree and one batch may take while they are trained.
-MAX_BYTES = 4 * 2**30
 
 # Steps of the optimiser that max_epochs="auto" aims at.
 AUTO_STEPS = 1250
@@ -48,11 +44,12 @@ class ProtoTreeClassifier(TreeClassifier):
     ----------
     depth : "auto" or int, default="auto"
         Levels of nodes before pruning; a tree has 2**depth - 1 prototypes. "auto" is
-        ``max(3, ceil(log2(n_classes)) + 2)``, less for very few samples.
+        ``max(3, ceil(log2(n_classes)) + 2)``, less for very few samples. A depth that
+        needs more prototypes than there are samples is warned of.
 
     similarity : {"radius", "exp"}, default="radius"
-        "exp" is the paper's :math:`p_n = e^{-d_n}`, which is present with probability
-        one half at the fixed distance log 2.
+        "exp" is the paper's :math:`p_n = e^{-d_n}`, one half at the fixed distance
+        log 2. With it samples of many features may all route left, which is warned of.
 
     sharpness : float, default=4.0
         Exponent :math:`\beta` of the radius kernel. Larger values bring the soft sum
@@ -102,24 +99,18 @@ class ProtoTreeClassifier(TreeClassifier):
         Maps scaled rows to the space of the prototypes. A module is copied, a callable
         gets the number of features and returns a module. None is "identity".
 
-    encoder_lr : float, default=0.005
-        Learning rate of the encoder.
-
-    warmup_epochs : int, default=0
-        First epochs, in which the encoder stands still.
+    encoder_lr, warmup_epochs : float, int, default=0.005, 0
+        Learning rate of the encoder, and first epochs in which it stands still.
 
     standardize : bool, default=True
         Subtract the mean and divide by the standard deviation of every feature.
 
     solver : {"auto", "adam", "adamw"}, default="auto"
-        Optimiser of prototypes, radii and feature weights on mini-batches; "auto" is
-        "adam".
+        Optimiser on mini-batches; "auto" is "adam".
 
-    max_epochs : "auto" or int, default="auto"
-        Passes over the data; "auto" aims at 1250 steps in 20 to 120 epochs.
-
-    lr : float, default=0.02
-        Learning rate.
+    max_epochs, lr : "auto" or int, float, default="auto", 0.02
+        Passes over the data, and learning rate. "auto" aims at 1250 steps in 20 to 120
+        epochs.
 
     batch_size : "auto" or int, default="auto"
         "auto" is about 1/24 of the samples, at least 16 and at most 256.
@@ -127,14 +118,9 @@ class ProtoTreeClassifier(TreeClassifier):
     class_weight : "balanced" or dict, default=None
         Weights of the classes.
 
-    early_stopping : bool, default=False
-        Stop when the loss on a held-out part no longer falls.
-
-    validation_fraction : float, default=0.1
-        The part held out.
-
-    n_iter_no_change : int, default=10
-        Epochs without improvement that stop the training.
+    early_stopping, validation_fraction, n_iter_no_change : bool, float, int
+        Stop when the loss on a held-out part (0.1) has not fallen for so many epochs
+        (10); off by default.
 
     warm_start : bool, default=False
         Go on from the tree of the last call of :meth:`fit`.
@@ -142,11 +128,8 @@ class ProtoTreeClassifier(TreeClassifier):
     random_state : int, RandomState instance or None, default=None
         Seed of the start and of the order of the samples.
 
-    device : str or torch.device, default="cpu"
-        Where to train and predict.
-
-    verbose : bool or int, default=0
-        1 shows a progress line.
+    device, verbose : str or torch.device, int, default="cpu", 0
+        Where to train and predict; 1 shows a progress line.
 
     net_params : dict, default=None
         Parameters of the skorch net, such as ``{"callbacks": [...]}``.
@@ -169,12 +152,9 @@ class ProtoTreeClassifier(TreeClassifier):
     prototype_labels_ : ndarray of shape (n_prototypes,)
         Majority class of the samples that find the prototype present.
 
-    prototype_indices_ : ndarray of shape (n_prototypes,)
-        Row of the training data behind each prototype: the row it is, or where it was
-        learned the nearest one.
-
-    prototype_samples_ : ndarray of shape (n_prototypes, n_features)
-        Those rows.
+    prototype_indices_, prototype_samples_ : ndarray
+        Number (n_prototypes,) and values (n_prototypes, n_features) of the training
+        row behind each prototype: the row it is, or where it was learned the nearest.
 
     prototype_sites_ : ndarray of shape (n_prototypes,)
         Site within the row, 0 for tables.
@@ -200,32 +180,14 @@ class ProtoTreeClassifier(TreeClassifier):
     fidelity_ : float
         Share of the training samples that greedy path and soft sum agree on.
 
-    depth_, batch_size_, max_epochs_, solver_ : object
-        What "auto" stood for.
+    depth_, batch_size_, max_epochs_, solver_, center_, scale_ : object
+        What "auto" stood for, and the inner standardisation.
 
-    center_, scale_ : ndarray of shape (n_features,)
-        Inner standardisation.
+    net_, history_, n_iter_ : PrototypeNet, DataFrame, int
+        The skorch net; one row an epoch, one column a loss term; epochs trained.
 
-    net_ : PrototypeNet
-        The skorch net.
-
-    history_ : DataFrame
-        One row an epoch, one column a loss term.
-
-    n_iter_ : int
-        Epochs trained.
-
-    n_features_in_ : int
-        Number of features.
-
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, when `X` has only string feature names.
-
-    Warns
-    -----
-    UserWarning
-        If `depth` asks for more prototypes than there are samples; if all training
-        samples route left, because no prototype is present in any of them.
+    n_features_in_, feature_names_in_ : int, ndarray of shape (n_features,)
+        Number of features, and their names when all names in `X` are str.
 
     See Also
     --------
@@ -265,9 +227,6 @@ class ProtoTreeClassifier(TreeClassifier):
     """
 
     _module_class = nn_tree.SoftPrototypeTree
-    _explanation_class = TreeExplanation
-    _score_keys = ("scores",)
-    _global_explanation_class = TreeGlobalExplanation
     _parameter_rules = TreeClassifier._parameter_rules.extended(
         depth=(rules.options("auto"), rules.integer(1)),
         similarity=rules.options("radius", "exp"),
@@ -366,8 +325,8 @@ class ProtoTreeClassifier(TreeClassifier):
 
     def _make_module(self, data: TrainingData):
         encoder, dim = self._make_encoder(data.n_features)
-        self.depth_ = self._resolve_depth(len(data), data.n_classes)
-        self._check_memory(self.depth_, dim, data.n_classes)
+        self.depth_ = resolve_depth(self.depth, len(data), data.n_classes)
+        check_memory(self.depth_, dim, data.n_classes, self.batch_size_)
         tree = nn_tree.SoftPrototypeTree(
             dim,
             data.n_classes,
@@ -386,30 +345,6 @@ class ProtoTreeClassifier(TreeClassifier):
             some = torch.arange(min(len(data), 4096))
             nn_tree.init_radii(tree, rows[some], weight[some])
         return tree
-
-    def _resolve_depth(self, n_samples: int, n_classes: int) -> int:
-        if self.depth == "auto":
-            wanted = max(3, math.ceil(math.log2(n_classes)) + 2)
-            return max(1, min(wanted, int(math.log2(n_samples + 1))))
-        if 2**self.depth - 1 > n_samples:
-            warnings.warn(
-                f"A tree of depth={self.depth} has {2**self.depth - 1} prototypes, "
-                f"more than the {n_samples} training samples.",
-                UserWarning,
-                stacklevel=2,
-            )
-        return int(self.depth)
-
-    def _check_memory(self, depth: int, dim: int, n_classes: int) -> None:
-        # Value, gradient and two moments of each weight; a batch with its gradients.
-        row = 4 * (2 * dim + 1) + n_classes + 24 * self.batch_size_
-        largest = int(math.log2(MAX_BYTES / (4 * row)))
-        if depth > largest:
-            raise ValueError(
-                f"The 'depth' parameter must be at most {largest} for {dim} features, "
-                f"{n_classes} classes and batches of {self.batch_size_}, so that "
-                f"training fits into memory. Got {depth}."
-            )
 
     def _loss_terms(self):
         return [NegativeLogLikelihood()]
@@ -455,7 +390,7 @@ class ProtoTreeClassifier(TreeClassifier):
         return bool(self.feature_weights)
 
     def _finish(self, module, data: TrainingData) -> None:
-        self._warn_if_idle(module, data)
+        warn_if_idle(module, data)
         self._ids = np.arange(module.structure.n_inner)
         threshold = self.prune_threshold
         tree, edit = nn_tree.prune_tree(module, threshold)
@@ -469,116 +404,3 @@ class ProtoTreeClassifier(TreeClassifier):
             refit_leaves(tree, BatchDataset(data), self.refit_passes)
         net: Any = self.net_
         net.module_ = tree.eval()
-
-    def _warn_if_idle(self, module, data: TrainingData) -> None:
-        """Warn where no training sample finds any prototype on its path present."""
-        leftmost = int(module.structure.paths.sum(axis=1).argmin())
-        rows = TrainingRows(data)
-        with torch.inference_mode():
-            for part in data.chunks():
-                x = rows[part].to(module.prototypes.device)
-                if (module.evaluate(x)["leaf"] != leftmost).any():
-                    return
-        warnings.warn(
-            "All training samples route left: no prototype is present in any of them, "
-            "and all end in the same leaf. Use standardize=True or "
-            "similarity='radius'.",
-            UserWarning,
-            stacklevel=2,
-        )
-
-    def _collect(self, module, data: TrainingData, X) -> None:
-        self._n_samples = X.shape[0]
-        self._read_sources(data, X)
-        self._read_tree()
-        self.fidelity_ = self._fidelity(X)
-
-    def _number_prototypes(self, rows) -> None:
-        super()._number_prototypes(rows)
-        self.prototype_ids_ = self.__dict__.pop("_ids")
-
-    # -- predicting --------------------------------------------------------------------
-
-    def predict(self, X, routing=None):
-        """Predict the class of samples.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples.
-
-        routing : {"distributed", "greedy", "sample_max"}, default=None
-            How the leaves are added up; None is the `routing` of the constructor.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-            Predicted labels; ties go to the class that comes first in `classes_`.
-        """
-        outputs = self._routed_scores(X, routing)
-        return self.classes_[self._codes(outputs)]
-
-    def predict_proba(self, X, routing=None):
-        """Predict class probabilities of samples.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples.
-
-        routing : {"distributed", "greedy", "sample_max"}, default=None
-            How the leaves are added up; None is the `routing` of the constructor.
-
-        Returns
-        -------
-        proba : ndarray of shape (n_samples, n_classes)
-            Probabilities in the order of `classes_`; rows sum to 1.
-        """
-        return self._probabilities(self._routed_scores(X, routing))
-
-    def _routed_scores(self, X, routing):
-        if routing is not None and routing not in nn_tree.ROUTINGS:
-            raise ValueError(
-                f"routing must be None or one of {nn_tree.ROUTINGS}. Got {routing!r}."
-            )
-        return self._forward(self._check_input(X), ("scores",), routing=routing)
-
-    def _probabilities(self, outputs):
-        scores = outputs["scores"]
-        return scores / scores.sum(axis=1, keepdims=True)
-
-    # -- explaining --------------------------------------------------------------------
-
-    def _evidence(self, outputs):
-        right = outputs["activations"].astype(np.float64)
-        reach = self.tree_.leaf_probability(right)
-        leaf = outputs["leaf"]
-        counted = reach
-        if self.routing != "distributed":
-            counted = np.eye(reach.shape[1])[leaf]
-        values = self.leaf_distributions_
-        paths = self._module.structure.paths[leaf]
-        return {
-            "class_contributions": counted[:, :, None] * values,
-            "class_bias": np.zeros(outputs["scores"].shape),
-            "link": "normalize",
-            "metric": None if self._encodes else "euclidean",
-            "tree": self.tree_,
-            "node_probability": right,
-            "node_distances": outputs["distances"].astype(np.float64),
-            "leaf_probability": reach,
-            "path": [path[path >= 0].tolist() for path in paths],
-            "leaf": leaf,
-            "agrees": (reach @ values).argmax(axis=1) == values[leaf].argmax(axis=1),
-            "routing": self.routing,
-        }
-
-    def _global_evidence(self):
-        structure = self._module.structure
-        sets = nn_tree.class_sets(self._module)
-        return {
-            "tree": self.tree_,
-            "class_sets": [self.classes_[row].tolist() for row in sets],
-            "training_mass": self.training_mass_,
-            "coverage": self.training_mass_[structure.leaf_nodes],
-        }

@@ -215,7 +215,8 @@ class FittingMixin(CallbackSupportMixin):
         n_starts = 1 if previous else self._n_starts()
         n_epochs = n_starts * sum(phase.max_epochs for phase in self._phases())
         callbacks = self._callbacks(n_epochs, passed, held_out is not None)
-        best, best_net = np.inf, None
+        best: float = np.inf
+        best_net: Any = None
         for start in range(n_starts):
             module = self._make_module(data) if start else module
             net, finished = self._train_net(module, train, held_out, callbacks)

@@ -22,7 +22,6 @@ from skproto.utils import _parameters as rules
 # Margins that margin=None stands for: a squared distance, a radius.
 DEFAULT_MARGINS = {"margin": 1.0, "robust": 0.5}
 
-# Samples from which the temperature of the probabilities is fitted.
 MAX_TEMPERATURE_SAMPLES = 20_000
 
 
@@ -148,7 +147,7 @@ class GLVQClassifier(LVQBaseClassifier):
         with the same number of threads.
 
     device : str, default="cpu"
-        torch device, for instance "cuda".
+        Device of torch, for instance "cuda".
 
     verbose : int, default=0
         1 shows a progress line, 2 skorch's table of epochs.
@@ -165,7 +164,7 @@ class GLVQClassifier(LVQBaseClassifier):
     n_features_in_ : int
         Number of features seen in `fit`.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, where X had names.
 
     prototypes_ : ndarray of shape (n_prototypes, n_features)
@@ -183,6 +182,9 @@ class GLVQClassifier(LVQBaseClassifier):
 
     prototype_samples_ : ndarray of shape (n_prototypes, n_features)
         Those training samples, in the user's units.
+
+    prototype_sample_labels_ : ndarray of shape (n_prototypes,)
+        Class labels of those training samples.
 
     projection_distance_ : ndarray of shape (n_prototypes,)
         Distance from prototype to sample in the metric of the model, 0 after
@@ -229,7 +231,6 @@ class GLVQClassifier(LVQBaseClassifier):
     See Also
     --------
     GMLVQClassifier : The same with one matrix for all prototypes.
-    RSLVQClassifier : Posterior of a mixture instead of the nearest prototype.
 
     Notes
     -----
@@ -266,14 +267,9 @@ class GLVQClassifier(LVQBaseClassifier):
     >>> from skproto import GLVQClassifier
     >>> X, y = load_iris(return_X_y=True)
     >>> model = GLVQClassifier(1, random_state=0).fit(X, y)
-    >>> model.prototypes_.shape
-    (3, 4)
     >>> round(model.score(X, y), 2)
     0.97
-    >>> case = model.explain(X[:1])
-    >>> case.verify()
-    >>> int(case.winner[0]), int(case.runner_up[0])
-    (0, 1)
+    >>> model.explain(X[:1]).verify()
     >>> bool(model.certify(X[:1])[0] > 0.5)
     True
     """
@@ -372,7 +368,6 @@ class GLVQClassifier(LVQBaseClassifier):
         index = np.arange(len(data))
         if len(data) > MAX_TEMPERATURE_SAMPLES:
             index = data.rng.choice(index, MAX_TEMPERATURE_SAMPLES, replace=False)
-            index.sort()
         scores = self._forward(X[data.rows[index]], ("scores",))["scores"]
         self.temperature_ = fit_temperature(scores, data.y[index], data.weight[index])
 

@@ -18,7 +18,7 @@ from skproto.training import TrainingData
 from skproto.utils import _parameters as rules
 
 # Where the nearest squared distance is below this share of the squared norms that it
-# was computed from, it is computed anew without cancellation.
+# was computed from, it is computed anew in float64.
 CANCELLATION = 1e-3
 
 # Above this many entries of all samples mapped by all local matrices, solver="auto"

@@ -18,6 +18,13 @@ from skproto.utils._sklearn import check_sample_weight
 # fit into float32.
 MAX_SCALED = 1e15
 
+# Weights whose sums and ratios fit into float32.
+MIN_WEIGHT, MAX_WEIGHT, MAX_SPREAD = 1e-100, 1e100, 1e30
+
+# Half of a larger scale is used, with half of everything else, so that the difference
+# of two values of opposite sign does not overflow.
+HUGE_SCALE = 1e300
+
 
 def validate_samples(estimator, X, y, sample_weight):
     """Validate what a user passes to `fit` and drop samples without weight.
@@ -57,7 +64,21 @@ def validate_samples(estimator, X, y, sample_weight):
     rows = np.flatnonzero(weight > 0)
     if len(rows) < len(weight):
         X, y, weight = X[rows], y[rows], weight[rows]
+    check_spread(weight, "sample_weight")
     return X, y, weight, rows
+
+
+def check_spread(weight: np.ndarray, name: str) -> None:
+    """Raise for positive weights that float32 cannot add up."""
+    if not len(weight):
+        raise ValueError(f"{name} must be positive for at least one sample.")
+    low, high = weight.min(), weight.max()
+    if not (low >= MIN_WEIGHT and high <= MAX_WEIGHT and high <= MAX_SPREAD * low):
+        raise ValueError(
+            f"{name} must lie between {MIN_WEIGHT:.0e} and {MAX_WEIGHT:.0e} where it "
+            f"is not 0, its largest value at most {MAX_SPREAD:.0e} times the smallest. "
+            f"Got values from {low:.3g} to {high:.3g}."
+        )
 
 
 @dataclass(frozen=True)
@@ -75,20 +96,24 @@ class Scaling:
 
     def apply(self, X) -> np.ndarray:
         """Scale rows and return them dense, in float32."""
-        if sp.issparse(X):
-            X = X.toarray()
         scaled = np.empty(X.shape, dtype=np.float32)
+        X, center, scale = self._operands(X)
         with np.errstate(over="ignore", invalid="ignore"):
-            shifted = X - self.center
-            np.divide(shifted, self.scale, out=scaled, casting="same_kind")
+            np.divide(X - center, scale, out=scaled, casting="same_kind")
         return scaled
 
     def apply_double(self, X) -> np.ndarray:
         """Scale rows and return them dense, in float64."""
+        X, center, scale = self._operands(X)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return (X - center) / scale
+
+    def _operands(self, X) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if sp.issparse(X):
             X = X.toarray()
-        with np.errstate(over="ignore", invalid="ignore"):
-            return (X - self.center) / self.scale
+        if self.scale.max() < HUGE_SCALE:
+            return X, self.center, self.scale
+        return X * 0.5, self.center * 0.5, self.scale * 0.5
 
     def invert(self, Z: np.ndarray) -> np.ndarray:
         """Return scaled points in the user's units, float64."""
@@ -143,7 +168,10 @@ def total_weight(y, codes, classes, sample_weight, class_weight) -> np.ndarray:
         factors = compute_class_weight(
             class_weight, classes=classes, y=y, sample_weight=sample_weight
         )
-    return sample_weight * factors[codes]
+    weight = sample_weight * factors[codes]
+    if (factors > 0).all():
+        check_spread(weight, "sample_weight times class_weight")
+    return weight
 
 
 def training_data(

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 # finite where a sample and a prototype coincide.
 MIN_SQUARED_DISTANCE = 1e-12
 
+# Smallest width of a kernel whose reciprocal times a distance fits into float32.
+MIN_WIDTH = 1e-18
+
 
 def squared_distances(z: Tensor, p: Tensor) -> Tensor:
     r"""Squared Euclidean distances by one matrix product.
@@ -163,5 +166,6 @@ def width_rule(powered: Tensor, p0: float, weight: Tensor) -> Tensor:
     share = (weight / weight.sum())[:, None]
     mean = (share * powered).sum(0)
     spread = (share * (powered - mean).square()).sum(0).clamp_min(0).sqrt()
-    tiny = torch.finfo(powered.dtype).tiny ** 0.5
-    return ((mean + spread) / -math.log(p0)).clamp_min(tiny)
+    width = (mean + spread) / -math.log(p0)
+    # All samples on the prototype: any width tells them from others.
+    return torch.where(width > MIN_WIDTH, width, torch.ones_like(width))

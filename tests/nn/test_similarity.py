@@ -81,7 +81,7 @@ def test_shared_width_is_one_parameter():
     kernel.set_sigma(3.0)
     assert kernel.log_sigma.shape == (1,)
     torch.testing.assert_close(kernel.sigma, torch.full((5,), 3.0))
-    assert float(kernel.drift()) == 0.0
+    assert kernel.drift().item() == 0.0
 
 
 def test_fixed_width_is_no_parameter():

@@ -16,7 +16,8 @@ def show(label, model, name, target):
     fresh, _ = fold_accuracy(model, name, seed=123)
     print(
         f"  {label} on {name}: {accuracy:.3f} "
-        f"{verdict(accuracy, target, at_least=True)}, fresh folds {fresh:.3f}, {fit:.2f} s a fold"
+        f"{verdict(accuracy, target, at_least=True)}, fresh folds {fresh:.3f}, "
+        f"{fit:.2f} s a fold"
     )
 
 

@@ -288,11 +288,12 @@ class PrototypePredictor(
             projection_distance=self.projection_distance_,
             values=self.prototypes_ if in_input_space else None,
             samples=self.prototype_samples_,
+            sample_labels=getattr(self, "prototype_sample_labels_", None),
             is_case=self.projection_distance_ == 0,
             feature_names=names,
             scale=self.scale_,
             center=self.center_,
-            weights=getattr(self, "feature_weights_", None),
+            weights=getattr(self, "feature_weights_", None) if in_input_space else None,
         )
 
     @property

@@ -311,7 +311,7 @@ def prune_tree(
     """
     if threshold is None:
         threshold = default_prune_threshold(tree.n_classes)
-    best = tree.log_leaves().exp().amax(dim=1).cpu().numpy()
+    best = tree.leaf_distributions().amax(dim=1).cpu().numpy()
     edit = prune_structure(tree.structure, best, threshold)
     return edit_tree(tree, edit), edit
 
@@ -373,7 +373,7 @@ def _node_parameters(tree: SoftPrototypeTree) -> list[nn.Parameter]:
 
 def _top(tree: SoftPrototypeTree) -> np.ndarray:
     """Most likely class of each leaf."""
-    return tree.log_leaves().argmax(dim=1).cpu().numpy()
+    return tree.leaf_distributions().argmax(dim=1).cpu().numpy()
 
 
 def _encode(tree: SoftPrototypeTree, x: Tensor) -> Tensor:

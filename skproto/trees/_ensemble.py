@@ -30,6 +30,7 @@ JOINED = (
     "prototype_labels_",
     "prototype_indices_",
     "prototype_samples_",
+    "prototype_sample_labels_",
     "prototype_sites_",
     "projection_distance_",
     "radii_",
@@ -94,8 +95,9 @@ class ProtoTreeEnsembleClassifier(CallbackSupportMixin, PrototypePredictor):
         Stable numbers: those in the trees, shifted by the prototypes that the trees
         before had when they were unpruned.
 
-    prototype_labels_, prototype_indices_, prototype_samples_, prototype_sites_, \
-projection_distance_, radii_, feature_weights_, win_counts_ : ndarray
+    prototype_labels_, prototype_indices_, prototype_samples_, \
+prototype_sample_labels_, prototype_sites_, projection_distance_, radii_, \
+feature_weights_, win_counts_ : ndarray
         As in :class:`ProtoTreeClassifier`, for the prototypes of all trees.
 
     oob_decision_function_ : ndarray of shape (n_samples, n_classes)

@@ -26,6 +26,7 @@ PER_PROTOTYPE = (
     "prototype_ids_",
     "prototype_indices_",
     "prototype_samples_",
+    "prototype_sample_labels_",
     "prototype_sites_",
     "projection_distance_",
 )
@@ -253,6 +254,7 @@ class TreeClassifier(ExplainedTree):
             distance = np.where(taken, 0.0, distance)
         rows = X[data.rows[index]]
         self.prototype_samples_ = rows.toarray() if sp.issparse(rows) else rows.copy()
+        self.prototype_sample_labels_ = self.classes_[data.y[index]]
         self.prototype_indices_ = data.rows[index]
         self.prototype_sites_ = sites
         self.projection_distance_ = distance.astype(np.float64)

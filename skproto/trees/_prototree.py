@@ -156,6 +156,9 @@ class ProtoTreeClassifier(TreeClassifier):
         Number (n_prototypes,) and values (n_prototypes, n_features) of the training
         row behind each prototype: the row it is, or where it was learned the nearest.
 
+    prototype_sample_labels_ : ndarray of shape (n_prototypes,)
+        Class labels of those training rows.
+
     prototype_sites_ : ndarray of shape (n_prototypes,)
         Site within the row, 0 for tables.
 

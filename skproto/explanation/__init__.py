@@ -10,6 +10,7 @@ path in a tree. Every number that is shown is one that the model used;
 from skproto.explanation._base import Explanation
 from skproto.explanation._ensemble import EnsembleExplanation
 from skproto.explanation._global import GlobalExplanation
+from skproto.explanation._html import html_page
 from skproto.explanation._pair import PairExplanation, PairGlobalExplanation
 from skproto.explanation._prototypes import PrototypeTable
 from skproto.explanation._reasoning import (
@@ -36,4 +37,5 @@ __all__ = [
     "TreeExplanation",
     "TreeGlobalExplanation",
     "TreeTable",
+    "html_page",
 ]

@@ -14,11 +14,12 @@ from skproto.explanation._fields import check_options, coerce, dims, plain, take
 from skproto.explanation._prototypes import PrototypeTable
 from skproto.explanation._text import (
     MAX_SAMPLES,
+    Comparison,
     Row,
     SampleView,
     bar_labels,
     case_name,
-    feature_note,
+    compare,
     number,
     probability,
     radius_note,
@@ -154,7 +155,7 @@ class Explanation(SampleDisplay):
     Sample 17: A (probability 0.78)
       for:       like training row 212 (A): similarity 0.61, contribution +1.52
       against:   like training row 4 (B): similarity 0.22, contribution -0.56
-                 - differs most in dose 1 vs 4
+                   differs most in dose 1 vs 4
       total:     contributions +0.96 and bias +0.30 put A (score 0.898) ahead of B
                  (-0.360)
       certified: no change smaller than 1.32 (scaled units) alters the prediction
@@ -372,11 +373,12 @@ class Explanation(SampleDisplay):
     def _row(self, i: int, k: int, group: str, value: float, shown: str) -> Row:
         case = f"like {case_name(self.prototypes, k)}"
         case += f": similarity {similarity(self.similarities[i, k])}"
-        return Row(group, case, value, shown, self._note(i, k, alike=group == "for"))
+        compared = self._compare(i, k, alike=group == "for")
+        return Row(group, case, value, shown, compared=compared)
 
-    def _note(self, i: int, k: int, *, alike: bool) -> str:
+    def _compare(self, i: int, k: int, *, alike: bool) -> Comparison | None:
         sample = None if self.samples is None else self.samples[i]
-        return feature_note(self.prototypes, sample, k, alike=alike)
+        return compare(self.prototypes, sample, k, alike=alike)
 
     def _notes(self, i: int) -> list[tuple[str, str]]:
         predicted, rival = self._rivals(i)

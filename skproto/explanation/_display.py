@@ -20,6 +20,7 @@ class SampleDisplay:
 
     estimator_name: str
     _row_format = "{case}, contribution {value}"
+    _amount = "contribution"  # what the numbers of a row are called in a table
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -55,7 +56,8 @@ class SampleDisplay:
         def render() -> str:
             shown = range(min(len(self), MAX_SAMPLES))
             views = [self._view(i, n_for=5, n_against=3) for i in shown]
-            return samples_html(self.estimator_name, views, len(self) - len(views))
+            heading = (self.estimator_name, self._amount)
+            return samples_html(heading, views, len(self) - len(views))
 
         return notebook_html(render, self)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from skproto.explanation._drawing import HATCHES, PALETTE, _literal, new_axes, shorten
+from skproto.explanation._text import probability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +35,7 @@ def draw_path(
     steps: Sequence[Step],
     leaf: str,
     classes: Sequence[str],
-    distribution: np.ndarray,
+    parts: np.ndarray,
     title: str,
     ax: Axes | None = None,
 ) -> Axes:
@@ -51,8 +52,8 @@ def draw_path(
     classes : sequence of str
         Names of the classes.
 
-    distribution : array of shape (n_classes,)
-        Class distribution of the leaf.
+    parts : array of shape (2, n_classes)
+        What this leaf and what all others together give the classes.
 
     title : str
         Title of the picture.
@@ -65,8 +66,8 @@ def draw_path(
     ax : matplotlib Axes
         The axes drawn on; the bars of the leaf are an inset of it.
     """
-    shown = np.argsort(-distribution, kind="stable")[:LEAF_BARS]
-    bars = 0.8 + 0.3 * len(shown)  # height of the leaf in units of a step
+    shown = np.argsort(-parts.sum(axis=0), kind="stable")[:LEAF_BARS]
+    bars = 1.1 + 0.3 * len(shown)  # height of the leaf in units of a step
     if ax is None:
         ax = new_axes(7.5, 1.0 + 1.05 * len(steps) + bars)
     ax.set_axis_off()
@@ -88,24 +89,34 @@ def draw_path(
         below = (0.5, y - 0.72) if number + 1 < len(steps) else (0.5, -0.02)
         ax.annotate("", xy=below, xytext=(0.5, y), arrowprops=arrow, zorder=1)
         ax.text(0.52, y - 0.53, step.answer, va="center", fontsize=9)
-    inset = ax.inset_axes((0.3, -bars, 0.5, bars - 0.35), transform=ax.transData)
-    _leaf_bars(inset, [shorten(classes[k], 20) for k in shown], distribution[shown])
+    inset = ax.inset_axes((0.2, -bars, 0.5, bars - 0.35), transform=ax.transData)
+    _leaf_bars(inset, [shorten(classes[k], 20) for k in shown], parts[:, shown])
     inset.set_title(leaf, fontsize=9)
     return _literal(ax)
 
 
-def _leaf_bars(ax: Axes, names: Sequence[str], values: np.ndarray) -> None:
-    """Draw the class distribution of a leaf, most likely class on top."""
+def _leaf_bars(ax: Axes, names: Sequence[str], parts: np.ndarray) -> None:
+    """Draw what a leaf and all others give the classes, most likely class on top."""
     places = np.arange(len(names))
-    ax.barh(places, values, height=0.7, color=PALETTE[0], edgecolor="black")
-    for place, value in zip(places.tolist(), values, strict=True):
-        ax.text(value + 0.02, place, f"{value:.2f}", va="center", fontsize=8)
+    looks: list[dict[str, Any]] = [
+        {"color": PALETTE[0], "label": "from this leaf"},
+        {"color": "white", "hatch": "////", "label": "from all others"},
+    ]
+    left = np.zeros(len(names))
+    for values, look in zip(parts, looks, strict=True):
+        if values.any():
+            ax.barh(places, values, height=0.7, left=left, edgecolor="black", **look)
+        left = left + values
+    for place, value in zip(places.tolist(), left, strict=True):
+        text = probability(value)
+        ax.text(value + 0.02, place, text, va="center", fontsize=8)
     ax.set_yticks(places, labels=list(names), fontsize=8)
     ax.set(ylim=(len(names) - 0.4, -0.6), xlim=(0, 1.15))
     ax.set_xticks([0, 0.5, 1])
     ax.tick_params(axis="x", labelsize=8)
-    ax.set_xlabel("probability in the leaf", fontsize=8)
+    ax.set_xlabel("class probability", fontsize=8)
     ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
 
 
 class Drawn(NamedTuple):

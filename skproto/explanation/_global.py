@@ -15,8 +15,8 @@ from skproto.explanation._text import (
     MAX_FEATURES,
     Table,
     case_name,
+    labelled_case,
     number,
-    short_case,
     table_text,
 )
 
@@ -250,7 +250,7 @@ class GlobalExplanation:
         columns = np.sort(self._telling_features(deviation)[:MAX_COLUMNS])
         rows = range(min(len(self), MAX_ROWS))
         cells = [[number(table.reference[k, f]) for f in columns] for k in rows]
-        names = [f"{short_case(table, k)} ({table.labels[k]})" for k in rows]
+        names = [labelled_case(table, k) for k in rows]
         title = self._heading()
         if len(columns) < deviation.shape[1] or len(rows) < len(self):
             title += f"\nshown: {len(rows)} of them, {len(columns)} of "

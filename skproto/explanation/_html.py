@@ -7,9 +7,11 @@ told apart by hatching and sign as well as by colour.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from html import escape
 from importlib.resources import files
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from skproto.utils._optional import import_optional
@@ -35,13 +37,15 @@ def _render(template: str, **content: Any) -> str:
     return environment.get_template(template).render(**content)
 
 
-def samples_html(estimator: str, views: Sequence[SampleView], n_more: int) -> str:
+def samples_html(
+    heading: tuple[str, str], views: Sequence[SampleView], n_more: int
+) -> str:
     """Render the explanation of some samples.
 
     Parameters
     ----------
-    estimator : str
-        Name of the estimator.
+    heading : tuple of two str
+        Name of the estimator, and what the numbers of the rows are called.
 
     views : sequence of SampleView
         The samples shown.
@@ -57,8 +61,13 @@ def samples_html(estimator: str, views: Sequence[SampleView], n_more: int) -> st
     strongest = [
         max((abs(row.value) for row in view.rows), default=0.0) or 1.0 for view in views
     ]
-    pairs = list(zip(views, strongest, strict=True))
-    return _render("samples.html", estimator=estimator, pairs=pairs, n_more=n_more)
+    content = {
+        "estimator": heading[0],
+        "amount": heading[1],
+        "pairs": list(zip(views, strongest, strict=True)),
+        "n_more": n_more,
+    }
+    return _render("samples.html", **content)
 
 
 def tables_html(heading: str, tables: Sequence[Table], text: str = "") -> str:
@@ -66,8 +75,8 @@ def tables_html(heading: str, tables: Sequence[Table], text: str = "") -> str:
     return _render("tables.html", heading=heading, tables=tables, text=text)
 
 
-def page_html(title: str, parts: Sequence[Any]) -> str:
-    """Render a complete page from objects that have `_repr_html_`.
+def html_page(title: str, parts: Sequence[Any]) -> str:
+    """Return a page that shows explanations, pictures, tables and text.
 
     Parameters
     ----------
@@ -75,22 +84,57 @@ def page_html(title: str, parts: Sequence[Any]) -> str:
         Title of the page.
 
     parts : sequence of object
-        Explanations, in the order of the page.
+        What the page shows, in this order: explanations and all else that has HTML of
+        its own (pandas frames), matplotlib figures or axes, and text. A tuple is a
+        section: its heading, then such objects.
 
     Returns
     -------
     html : str
-        A complete document that needs no other file.
+        A document that needs no other file and no network; text is escaped.
 
     Raises
     ------
     ImportError
         If Jinja2 is not installed.
+
+    TypeError
+        If a part is none of these.
+
+    Examples
+    --------
+    >>> from skproto.explanation import html_page
+    >>> page = html_page("Patients", ["Two models.", ("First", "Bars < lines")])
+    >>> "<h2>First</h2>" in page, "<p>Bars &lt; lines</p>" in page
+    (True, True)
     """
-    # The parts are the escaped HTML of this module: Markup says so to Jinja2.
+    # What _part returns is escaped: Markup says so to Jinja2.
     markup = import_optional("markupsafe", "The HTML of an explanation", "html").Markup
-    bodies = [markup(part._repr_html_()) for part in parts]
+    bodies = []
+    for part in parts:
+        if isinstance(part, tuple):
+            bodies.append(markup(f"<h2>{escape(str(part[0]))}</h2>"))
+        content = part[1:] if isinstance(part, tuple) else [part]
+        bodies.extend(markup(_part(shown)) for shown in content)
     return _render("page.html", title=title, bodies=bodies)
+
+
+def _part(shown: Any) -> str:
+    """Return the HTML of one part of a page."""
+    if isinstance(shown, str):
+        return f"<p>{escape(shown)}</p>"
+    figure: Any = shown if hasattr(shown, "savefig") else getattr(shown, "figure", 0)
+    if hasattr(figure, "savefig"):
+        file = BytesIO()
+        figure.savefig(file, format="png", dpi=150)
+        data = b64encode(file.getvalue()).decode()
+        return f'<img alt="" src="data:image/png;base64,{data}">'
+    if hasattr(shown, "_repr_html_"):
+        return str(shown._repr_html_())
+    raise TypeError(
+        "parts must hold explanations, frames, matplotlib figures or axes, and str. "
+        f"Got {type(shown).__name__}."
+    )
 
 
 def notebook_html(render: Callable[[], str], shown: object) -> str:

@@ -118,6 +118,7 @@ class PairExplanation(Explanation):
     temperature: float | None = None
 
     _row_format = "{case}: {value}"
+    _amount = "squared distance"
 
     def _unit_axes(self) -> dict[str, int]:
         n_units = np.shape(self.class_contributions)[1]

@@ -38,6 +38,10 @@ class PrototypeTable:
     samples : array of shape (n_prototypes, n_features) or None, default=None
         Training rows behind the prototypes, in the user's units.
 
+    sample_labels : array of shape (n_prototypes,) or None, default=None
+        Class labels of those training rows, which need not be those of the
+        prototypes.
+
     feature_names : array of shape (n_features,) or None, default=None
         Names of the features; ``x0, x1, ...`` where None.
 
@@ -76,6 +80,7 @@ class PrototypeTable:
     is_case: np.ndarray = field(metadata=dims("P"))
     values: np.ndarray | None = field(default=None, metadata=dims("P", "f"))
     samples: np.ndarray | None = field(default=None, metadata=dims("P", "f"))
+    sample_labels: np.ndarray | None = field(default=None, metadata=dims("P"))
     feature_names: np.ndarray | None = field(default=None, metadata=dims("f"))
     scale: np.ndarray | None = field(default=None, metadata=dims("f"))
     weights: np.ndarray | None = field(default=None, metadata=dims("P", "f"))

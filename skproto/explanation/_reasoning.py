@@ -22,8 +22,8 @@ from skproto.explanation._text import (
     Table,
     bar_labels,
     case_name,
+    labelled_case,
     number,
-    short_case,
     signed,
     similarity,
     strongest,
@@ -32,6 +32,9 @@ from skproto.explanation._text import (
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+
+# Similarity below which a sample counts as unlike a component.
+UNLIKE = 0.05
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -93,10 +96,10 @@ class ReasoningExplanation(Explanation):
     >>> case.verify()
     >>> print(case)
     Sample 0: A (probability 0.66)
-      for:      training row 212 (A) is present (+0.36) - similarity 0.61
-                training row 35 (B) is absent (+0.31) - similarity 0.22
-      against:  training row 35 (B) is partly present (+0.13 for B) - similarity 0.22
-      total:    shares add up to 0.675 for A and 0.351 for B
+      for:     training row 212 (A) is present (+0.36), similarity 0.61
+               training row 35 (B) is absent (+0.31), similarity 0.22
+      against: training row 35 (B) is partly present (+0.13 for B), similarity 0.22
+      total:   shares add up to 0.675 for A and 0.351 for B
     """
 
     presence: np.ndarray = field(metadata=dims("n", "P", "K"))
@@ -105,6 +108,7 @@ class ReasoningExplanation(Explanation):
     reasoning_negative: np.ndarray = field(metadata=dims("*n", "P", "K"))
 
     _row_format = "{case} ({value})"
+    _amount = "share"
 
     def _check(self, check: Checker) -> None:
         super()._check(check)
@@ -145,19 +149,22 @@ class ReasoningExplanation(Explanation):
         group, value, shown = evidence
         d = float(self.similarities[i, unit])
         state = "absent" if absent else "present"
-        if (1 - d if absent else d) < 0.5:
-            state = f"partly {state}"
-        case = f"{case_name(self.prototypes, unit)} is {state}"
+        case = f"{case_name(self.prototypes, unit)} is {_degree(d, absent)}{state}"
         detected = f"similarity {similarity(d)}"
-        why = self._note(i, unit, alike=not absent)
-        return Row(group, case, value, shown, ", ".join(filter(None, [detected, why])))
+        compared = self._compare(i, unit, alike=not absent)
+        return Row(group, case, value, shown, detected, compared)
 
     def _notes(self, i: int) -> list[tuple[str, str]]:
         parts = [
             f"{number(self.scores[i, k])} for {self.classes[k]}"
             for k in self._rivals(i)
         ]
-        return [("total", f"shares add up to {' and '.join(parts)}")]
+        notes = [("total", f"shares add up to {' and '.join(parts)}")]
+        best = self.similarities[i].max(initial=0.0)
+        if best < UNLIKE:
+            text = f"unlike every prototype (highest similarity {similarity(best)})"
+            notes.append(("caution", text))
+        return notes
 
     def _draw(self, ax: Axes | None) -> Axes:
         pair = list(self._rivals(0))
@@ -165,6 +172,12 @@ class ReasoningExplanation(Explanation):
         names = [str(self.classes[k]) for k in pair]
         present, absent = self.presence[0][:, pair], self.absence[0][:, pair]
         return draw_reasoning(labels, present, absent, names, self._title(), ax)
+
+
+def _degree(d: float, absent: bool) -> str:
+    """Say how far a component is present, or absent."""
+    share = 1 - d if absent else d
+    return "hardly " if share < UNLIKE else "partly " if share < 0.5 else ""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -255,7 +268,7 @@ class ReasoningGlobalExplanation(GlobalExplanation):
         columns = range(min(len(self.classes), MAX_COLUMNS))
         cells = [[self._cell(k, c, "\n") for c in columns] for k in rows]
         table = self.prototypes
-        names = [f"{short_case(table, k)} ({table.labels[k]})" for k in rows]
+        names = [labelled_case(table, k) for k in rows]
         title = self._heading()
         if len(rows) < len(self) or len(columns) < len(self.classes):
             title += f"\nshown: {len(rows)} prototypes and {len(columns)} classes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +14,24 @@ if TYPE_CHECKING:
 
 FAINT = 0.01  # evidence below this share of the strongest gets no line
 MAX_FEATURES = 3  # features named per case
+WIDTH = 88  # where long lines of text are broken
 MAX_SAMPLES = 5  # samples printed before "... and N more"
+
+
+class Comparison(NamedTuple):
+    """Features of a sample beside those of a case, as ready-made text."""
+
+    alike: bool
+    features: list[tuple[str, str, str]]
+
+    @property
+    def heading(self) -> str:
+        """What the features have in common."""
+        return "alike in" if self.alike else "differs most in"
+
+    def __str__(self) -> str:
+        pairs = [f"{name} {own} vs {other}" for name, own, other in self.features]
+        return f"{self.heading} {', '.join(pairs)}"
 
 
 class Row(NamedTuple):
@@ -24,6 +42,7 @@ class Row(NamedTuple):
     value: float
     shown: str
     note: str = ""
+    compared: Comparison | None = None
 
 
 class Table(NamedTuple):
@@ -113,11 +132,19 @@ def together(*values: Any) -> list[str]:
 
 
 def case_name(table: PrototypeTable, k: int, *, label: bool = True) -> str:
-    """Name a prototype: its training row, or "learned" when it is not that row."""
+    """Name a prototype: its training row, or "learned" when it is not that row.
+
+    The label is that of the training row where it is known, and of the prototype
+    otherwise: a prototype may stand for another class than its nearest row has.
+    """
     row, tag = int(table.indices[k]), str(table.labels[k])
+    own = None if table.sample_labels is None else str(table.sample_labels[k])
     if table.is_case[k]:
-        return f"training row {row}" + (f" ({tag})" if label else "")
+        shown = own if own is not None else tag if label else ""
+        return f"training row {row}" + (f" ({shown})" if shown else "")
     near = f"nearest training row {row}" if row >= 0 else ""
+    if near and own is not None and own != tag:
+        near += f", {own}"
     inside = "; ".join(part for part in (tag if label else "", near) if part)
     return f"learned prototype {table.ids[k]}" + (f" ({inside})" if inside else "")
 
@@ -130,10 +157,17 @@ def short_case(table: PrototypeTable, k: int) -> str:
     return f"learned {table.ids[k]}" + (f", near row {row}" if row >= 0 else "")
 
 
+def labelled_case(table: PrototypeTable, k: int) -> str:
+    """Name a prototype on a picture, with its class or that of its row."""
+    own = table.sample_labels
+    label = own[k] if own is not None and table.is_case[k] else table.labels[k]
+    return f"{short_case(table, k)} ({label})"
+
+
 def bar_labels(table: PrototypeTable, similarities: np.ndarray) -> list[str]:
     """Name the prototypes below a chart of bars, with their similarity."""
     return [
-        f"{short_case(table, k)} ({table.labels[k]})\nsimilarity {similarity(s)}"
+        f"{labelled_case(table, k)}\nsimilarity {similarity(s)}"
         for k, s in enumerate(similarities)
     ]
 
@@ -170,20 +204,17 @@ def deciding_features(
     return order[np.isfinite(rank[order])]
 
 
-def feature_note(
+def compare(
     table: PrototypeTable, sample: np.ndarray | None, k: int, *, alike: bool
-) -> str:
+) -> Comparison | None:
     """Say in which features a sample and a prototype agree, or differ most."""
     if sample is None or table.reference is None:
-        return ""
-    chosen = deciding_features(table, sample, k, alike=alike)
-    parts = []
-    for f in chosen:
+        return None
+    features = []
+    for f in deciding_features(table, sample, k, alike=alike):
         own, other = together(sample[f], table.reference[k, f])
-        parts.append(f"{table.names[f]} {own} vs {other}")
-    if not parts:
-        return ""
-    return ("alike in " if alike else "differs most in ") + ", ".join(parts)
+        features.append((str(table.names[f]), own, other))
+    return Comparison(alike, features) if features else None
 
 
 def radius_note(radius: float, units: str) -> str:
@@ -199,20 +230,34 @@ def radius_note(radius: float, units: str) -> str:
 
 
 def sample_text(view: SampleView, row_format: str) -> str:
-    """Lay a sample out as text: a heading, then one line a case."""
+    """Lay a sample out as text: a heading, one line a case, the reason below it."""
     lines = [view.title]
     tags = [row.group for row in view.rows] + [tag for tag, _ in view.notes]
     width = max(map(len, tags), default=0) + 1
     previous = None
+    indent = " " * (width + 3)
     for row in view.rows:
         tag = "" if row.group == previous else row.group + ":"
         previous = row.group
         text = row_format.format(case=row.case, value=row.shown)
-        lines.append(
-            f"  {tag:<{width}} {text}" + (f" - {row.note}" if row.note else "")
-        )
-    lines.extend(f"  {tag + ':':<{width}} {text}" for tag, text in view.notes)
+        text += f", {row.note}" if row.note else ""
+        lines += _folded(text, f"  {tag:<{width}} ", indent + "  ")
+        if row.compared:
+            lines += _folded(str(row.compared), indent + "  ", indent + "  ")
+    for tag, text in view.notes:
+        lines += _folded(text, f"  {tag + ':':<{width}} ", indent)
     return "\n".join(lines)
+
+
+def _folded(text: str, first: str, following: str) -> list[str]:
+    """Break text into lines that are not too wide, with what stands before them."""
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=following,
+        break_on_hyphens=False,
+    )
 
 
 def table_text(table: Table) -> str:

@@ -102,9 +102,11 @@ class TreeExplanation(Explanation):
     >>> case.verify()
     >>> print(case)
     Sample 17: malignant (probability 0.65)
-      1:     is like training row 212 (distance 0.820 < radius 1.10): present (0.78)
-             - alike in mean radius 17.2 vs 17.9
-      leaf:  leaf 1 (reached with probability 0.78): malignant 0.80, benign 0.20
+      1:      like training row 212, distance 0.820 < radius 1.10? yes, present with
+                probability 0.78
+                alike in mean radius 17.2 vs 17.9
+      leaf:   leaf 1 (reached with probability 0.78): malignant 0.80, benign 0.20
+      others: all other leaves together add malignant 0.02 to the 0.62 of this one
     """
 
     tree: TreeTable
@@ -116,7 +118,8 @@ class TreeExplanation(Explanation):
     node_distances: np.ndarray | None = field(default=None, metadata=dims("n", "P"))
     routing: str = "distributed"
 
-    _row_format = "{case} ({value})"
+    _row_format = "{case}? {value}"
+    _amount = "answer"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -263,21 +266,25 @@ class TreeExplanation(Explanation):
     # Words and pictures
 
     def _question(self, i: int, node: int) -> tuple[str, bool]:
-        """Say what a node finds in a sample, and whether its prototype is present."""
+        """Say what a node asks of a sample, and whether its prototype is present."""
         k = self.tree.prototype[node]
         step = self.path[i].index(node)
         present = bool(self.path[i][step + 1] == self.tree.children_right[node])
-        verb = "is like" if present else "is not like"
-        text = f"{verb} {case_name(self.prototypes, k, label=False)}"
+        text = f"like {case_name(self.prototypes, k, label=False)}"
         if self.node_distances is not None:
             distance = float(self.node_distances[i, k])
-            text += f" (distance {number(distance)}"
+            text += f", distance {number(distance)}"
             if self.tree.radii is not None:
                 radius = float(self.tree.radii[k])
                 relation = "<" if distance < radius else ">="
                 text += f" {relation} radius {number(radius)}"
-            text += ")"
         return text, present
+
+    def _answer(self, i: int, node: int, present: bool) -> str:
+        """Say yes or no, and how surely."""
+        value = self.node_probability[i, self.tree.prototype[node]]
+        word = "yes" if present else "no"
+        return f"{word}, present with probability {probability(value)}"
 
     def _leaf_text(self, i: int) -> str:
         """Name the leaf of a sample with its most likely classes."""
@@ -294,37 +301,49 @@ class TreeExplanation(Explanation):
             k = self.tree.prototype[node]
             text, present = self._question(i, node)
             value = float(self.node_probability[i, k])
-            note = self._note(i, k, alike=present)
-            case = f"{text}: {'present' if present else 'absent'}"
-            rows.append(Row(str(step), case, value, probability(value), note))
+            compared = self._compare(i, k, alike=present)
+            shown = self._answer(i, node, present)
+            rows.append(Row(str(step), text, value, shown, compared=compared))
         return rows
 
     def _notes(self, i: int) -> list[tuple[str, str]]:
         notes = [("leaf", self._leaf_text(i))]
-        if not self.agrees[i]:
-            soft = self.leaf_probability[i].astype(float) @ self.tree.leaf_distributions
-            hard = self.tree.leaf_distributions[self.leaf[i]]
+        predicted, _ = self._rivals(i)
+        own = self.class_contributions[i, self.leaf[i], predicted]
+        rest = self.scores[i, predicted] - own
+        if self.routing == "distributed" and len(self.tree.leaf_distributions) > 1:
             text = (
-                f"the path alone says {self.classes[hard.argmax()]}, all leaves "
-                f"together say {self.classes[soft.argmax()]}"
+                f"all other leaves together add {self.classes[predicted]} "
+                f"{probability(rest)} to the {probability(own)} of this one"
             )
-            notes.append(("caution", text))
+            notes.append(("others", text))
+        if not self.agrees[i]:
+            notes.append(("caution", self._disagreement(i)))
         return notes
+
+    def _disagreement(self, i: int) -> str:
+        soft = self.leaf_probability[i].astype(float) @ self.tree.leaf_distributions
+        hard = self.tree.leaf_distributions[self.leaf[i]]
+        return (
+            f"the path alone says {self.classes[hard.argmax()]}, all leaves "
+            f"together say {self.classes[soft.argmax()]}"
+        )
 
     def _draw(self, ax: Axes | None) -> Axes:
         steps = []
         for node in self.path[0][:-1]:
             k = self.tree.prototype[node]
             text, present = self._question(0, node)
-            value = probability(self.node_probability[0, k])
-            answer = f"{'present' if present else 'absent'} ({value})"
-            steps.append(Step(text, self._note(0, k, alike=present), answer, present))
+            answer = self._answer(0, node, present)
+            compared = self._compare(0, k, alike=present)
+            steps.append(Step(f"{text}?", str(compared or ""), answer, present))
         title = self._title()
         if not self.agrees[0]:
-            title += "\n" + self._notes(0)[1][1]
+            title += "\n" + self._disagreement(0)
         leaf = int(self.leaf[0])
+        own = self.class_contributions[0, leaf]
         reach = probability(self.leaf_probability[0, leaf])
         name = f"leaf {leaf}, reached with probability {reach}"
         names = [str(label) for label in self.classes]
-        values = self.tree.leaf_distributions[leaf]
-        return draw_path(steps, name, names, values, title, ax)
+        parts = np.stack([own, self.scores[0] - own])
+        return draw_path(steps, name, names, parts, title, ax)

@@ -11,7 +11,13 @@ from skproto.explanation._drawing import shorten
 from skproto.explanation._drawing_tree import draw_tree
 from skproto.explanation._fields import dims
 from skproto.explanation._global import GlobalExplanation
-from skproto.explanation._text import case_name, number, probability, short_case
+from skproto.explanation._text import (
+    case_name,
+    labelled_case,
+    number,
+    probability,
+    short_case,
+)
 from skproto.explanation._tree_table import TreeTable
 
 if TYPE_CHECKING:
@@ -100,13 +106,13 @@ class TreeGlobalExplanation(GlobalExplanation):
         says = f"{self.classes[best]} {probability(values[best])}"
         return f"leaf {leaf}: {says} ({self.coverage[leaf]:.0%} of the training data)"
 
-    def _node_text(self, node: int) -> str:
+    def _node_text(self, node: int, *, marks: bool) -> str:
         k = self.tree.prototype[node]
         text = f"like {case_name(self.prototypes, k, label=False)}"
         if self.tree.radii is not None:
             text += f" (within {number(self.tree.radii[k])})"
-        marks = self._marks(k)
-        return f"{text}?" + (f" [{marks}]" if marks else "")
+        telling = self._marks(k) if marks else ""
+        return f"{text}?" + (f" [{telling}]" if telling else "")
 
     def to_text(self) -> str:
         """Return the tree as indented text, one line a node.
@@ -116,6 +122,10 @@ class TreeGlobalExplanation(GlobalExplanation):
         text : str
             The absent side comes first.
         """
+        return self._lines(marks=True)
+
+    def _lines(self, *, marks: bool) -> str:
+        """Return the tree as text, with or without what the cases stand out by."""
         lines = []
         stack = [(0, 0, "")]
         while stack:
@@ -124,7 +134,7 @@ class TreeGlobalExplanation(GlobalExplanation):
             if self.tree.children_left[node] < 0:
                 lines.append(f"{bars}{answer}{self._leaf_text(node)}")
                 continue
-            lines.append(f"{bars}{answer}{self._node_text(node)}")
+            lines.append(f"{bars}{answer}{self._node_text(node, marks=marks)}")
             sides = (self.tree.children_right[node], self.tree.children_left[node])
             answers = ("present: ", "absent: ")
             for child, reply in zip(sides, answers, strict=True):
@@ -132,7 +142,7 @@ class TreeGlobalExplanation(GlobalExplanation):
         return "\n".join(lines)
 
     def _text(self) -> str:
-        return self.to_text()
+        return self._lines(marks=False)
 
     def node_frame(self) -> pd.DataFrame:
         """Return one row for each node.
@@ -202,7 +212,9 @@ class TreeGlobalExplanation(GlobalExplanation):
     def _short_text(self, node: int, values: np.ndarray, *, closed: bool) -> str:
         if not closed:
             k = self.tree.prototype[node]
-            text = short_case(self.prototypes, k).replace(", ", ",\n")
+            known = self.prototypes.sample_labels is not None
+            name = (labelled_case if known else short_case)(self.prototypes, k)
+            text = name.replace(", ", ",\n").replace(" (", "\n(")
             if self.tree.radii is not None:
                 text += f"\nwithin {number(self.tree.radii[k])}"
             return text

@@ -132,9 +132,10 @@ def test_feature_bars_of_a_pair(make, pyplot):
 def test_path_shows_nodes_and_leaf(make, pyplot):
     ax = make.tree().plot()
     text = words(ax)
-    assert "1. is like training row 17 (distance 0.753 < radius 1)" in text
-    assert "present (0.80)" in text
-    assert "probability in the leaf" in text
+    assert "1. like training row 17, distance 0.753 < radius 1?" in text
+    assert "yes, present with probability 0.80" in text
+    assert "from this leaf" in text
+    assert "from all others" in text
     assert "leaf 3, reached with probability 0.48" in text
 
 

@@ -301,12 +301,16 @@ def test_pickle_and_deepcopy(local):
 # Text
 
 
+def one_line(shown):
+    return " ".join(str(shown).split())
+
+
 def test_text_of_a_linear_head(make):
     assert str(make.linear()[0]).splitlines() == [
         "Sample 17: A (probability 0.78)",
         "  for:       like training row 212 (A): similarity 0.61, contribution +1.52",
-        "  against:   like training row 35 (B): similarity 0.22, contribution -0.56"
-        " - differs most in dose 1 vs 4",
+        "  against:   like training row 35 (B): similarity 0.22, contribution -0.56",
+        "               differs most in dose 1 vs 4",
         "  total:     contributions +0.96 and bias +0.30 put A (score 0.898) ahead of"
         " B (-0.360)",
         "  certified: no change smaller than 1.32 (scaled units) alters the prediction",
@@ -314,9 +318,9 @@ def test_text_of_a_linear_head(make):
 
 
 def test_text_of_components(make):
-    text = str(make.reasoning())
-    assert "training row 212 (A) is present (+0.36) - similarity 0.61" in text
-    assert "training row 35 (B) is absent (+0.31) - similarity 0.22, differs" in text
+    text = one_line(make.reasoning())
+    assert "training row 212 (A) is present (+0.36), similarity 0.61" in text
+    assert "training row 35 (B) is absent (+0.31), similarity 0.22 differs" in text
     assert "training row 35 (B) is partly present (+0.13 for B)" in text
     assert "shares add up to 0.675 for A and 0.351 for B" in text
     assert "certified: nothing: the smallest change may" in text
@@ -330,11 +334,13 @@ def test_text_of_a_pair(make):
 
 
 def test_text_of_a_tree(make):
-    text = str(make.tree())
-    assert "is like training row 17 (distance 0.753 < radius 1): present (0.80)" in text
-    assert "is like learned prototype 2 (nearest training row 9)" in text
-    assert "is not like training row 40 (distance 2.38 >= radius 2): absent" in text
+    text = one_line(make.tree())
+    yes = "yes, present with probability 0.80"
+    assert f"1: like training row 17, distance 0.753 < radius 1? {yes}" in text
+    assert "like learned prototype 2 (nearest training row 9), distance" in text
+    assert "like training row 40, distance 2.38 >= radius 2? no, present" in text
     assert "leaf 3 (reached with probability 0.48): B 0.90, A 0.10" in text
+    assert "others: all other leaves together add B 0.18 to the 0.43 of" in text
     assert "caution" not in text
 
 
@@ -400,6 +406,24 @@ def test_learned_prototypes_are_labelled(make):
     e = make.linear(prototypes=make.table(is_case=[False, False], indices=[212, -1]))
     assert "like learned prototype 0 (A; nearest training row 212): sim" in str(e)
     assert "like learned prototype 1 (B): similarity" in str(e)
+
+
+def test_rows_keep_their_own_label(make):
+    own = make.table(sample_labels=["B", "B"], is_case=[True, False])
+    text = one_line(make.linear(prototypes=own)[0])
+    assert "like training row 212 (B): similarity" in text
+    assert "like learned prototype 1 (B; nearest training row 35): sim" in text
+    other = make.table(sample_labels=["B", "A"], is_case=[False, False])
+    text = one_line(make.linear(prototypes=other)[0])
+    assert "prototype 0 (A; nearest training row 212, B): similarity" in text
+
+
+def test_samples_unlike_every_component_are_flagged(make):
+    assert "caution" not in str(make.reasoning())
+    e = make.reasoning(similarities=np.full((2, 2), 0.01))
+    text = one_line(e[0])
+    assert "caution: unlike every prototype (highest similarity 0.010)" in text
+    assert "hardly present" in text
 
 
 def test_features_that_matter_are_named(make):

@@ -2,13 +2,14 @@
 
 import re
 import sys
+from html import escape
 from html.parser import HTMLParser
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
-from skproto.explanation._html import page_html
+from skproto.explanation import html_page
 
 EVIL = "<script>alert('x')</script>"
 needs_jinja = pytest.mark.skipif(
@@ -72,7 +73,7 @@ def test_labels_and_names_are_escaped(make):
     changes = {"classes": labels, "prediction": labels, "estimator_name": EVIL}
     e = make.linear(**changes, prototypes=table, sample_index=[EVIL, EVIL])
     model = make.model(classes=labels, prototypes=table)
-    for html in (e._repr_html_(), model._repr_html_(), page_html(EVIL, [e])):
+    for html in (e._repr_html_(), model._repr_html_(), html_page(EVIL, [e])):
         assert "<script" not in html
         assert "&lt;script&gt;" in html
         assert EVIL in "".join(Outline(html).text)
@@ -88,10 +89,30 @@ def test_many_samples_are_cut(make):
 
 @needs_jinja
 def test_page_is_a_document(local, knowledge):
-    html = page_html("Patients", [local, knowledge])
+    html = html_page("Patients", [local, knowledge])
     assert html.startswith("<!DOCTYPE html>")
     assert html.count('<div class="skproto">') == 2
     Outline(html.removeprefix("<!DOCTYPE html>"))
+
+
+@needs_jinja
+def test_page_has_sections_text_and_pictures(local):
+    pyplot = pytest.importorskip("matplotlib.pyplot", reason="pictures need matplotlib")
+    pyplot.switch_backend("Agg")
+    ax = local.plot()
+    html = html_page("Patients", [EVIL, (EVIL, ax, ax.figure), local.to_frame()])
+    pyplot.close("all")
+    assert html.count('<img alt="" src="data:image/png;base64,') == 2
+    assert f"<h2>{escape(EVIL)}</h2>" in html
+    assert f"<p>{escape(EVIL)}</p>" in html
+    assert 'class="dataframe"' in html
+    assert "<script" not in html
+
+
+@needs_jinja
+def test_page_refuses_what_it_cannot_show():
+    with pytest.raises(TypeError, match=r"parts must hold .* Got int\."):
+        html_page("Patients", [3])
 
 
 def test_without_jinja_the_text_is_shown_with_a_hint(local, knowledge, monkeypatch):
@@ -102,7 +123,7 @@ def test_without_jinja_the_text_is_shown_with_a_hint(local, knowledge, monkeypat
         assert "pip install &#x27;skproto[html]&#x27;" in html
         assert "training row" in html
     with pytest.raises(ImportError, match=r"skproto\[html\]"):
-        page_html("Patients", [])
+        html_page("Patients", [])
 
 
 def test_without_jinja_labels_are_escaped(make, monkeypatch):

@@ -38,6 +38,7 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
         "prototype_indices_",
         "prototype_labels_",
         "prototype_samples_",
+        "prototype_sample_labels_",
         "projection_distance_",
         "win_counts_",
     )
@@ -237,6 +238,7 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
             index, distance = projected, np.zeros_like(distance)
         rows = X[data.rows[index]]
         self.prototype_samples_ = rows.toarray() if sp.issparse(rows) else rows.copy()
+        self.prototype_sample_labels_ = self.classes_[data.y[index]]
         self.prototype_indices_ = data.rows[index]
         self.projection_distance_ = distance
         self.prototypes_ = latent

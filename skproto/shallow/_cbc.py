@@ -154,7 +154,7 @@ class CBCClassifier(RBFNetworkClassifier):
         with the same number of threads.
 
     device : str, default="cpu"
-        torch device, for instance "cuda".
+        Device of torch, for instance "cuda".
 
     verbose : int, default=0
         1 shows a progress line, 2 skorch's table of epochs.
@@ -171,7 +171,7 @@ class CBCClassifier(RBFNetworkClassifier):
     n_features_in_ : int
         Number of features seen in `fit`.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, where X had names.
 
     prototypes_ : ndarray of shape (n_prototypes, n_features)
@@ -190,6 +190,9 @@ class CBCClassifier(RBFNetworkClassifier):
 
     prototype_samples_ : ndarray of shape (n_prototypes, n_features)
         Those training samples, in the user's units.
+
+    prototype_sample_labels_ : ndarray of shape (n_prototypes,)
+        Class labels of those training samples.
 
     projection_distance_ : ndarray of shape (n_prototypes,)
         Distance from prototype to sample in the scaled space, 0 after projection.

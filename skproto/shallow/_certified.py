@@ -80,7 +80,7 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
     # -- certifying --------------------------------------------------------------------
 
     def certify(self, X, y=None, *, norm=2, method=None, units="scaled"):
-        """Radius within which no change of a sample alters its predicted class.
+        """Return the radius within which no change of a sample alters its class.
 
         Parameters
         ----------
@@ -148,7 +148,7 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
         return radius / stretch
 
     def certified_accuracy(self, X, y, eps, *, norm=2, method=None, units="scaled"):
-        """Share of samples that are classified right whatever change of size `eps`.
+        """Return the share of samples classified right under any change of size `eps`.
 
         Parameters
         ----------

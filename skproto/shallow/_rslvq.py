@@ -122,7 +122,7 @@ class RSLVQClassifier(LVQBaseClassifier):
         with the same number of threads.
 
     device : str, default="cpu"
-        torch device, for instance "cuda".
+        Device of torch, for instance "cuda".
 
     verbose : int, default=0
         1 shows a progress line, 2 skorch's table of epochs.
@@ -139,7 +139,7 @@ class RSLVQClassifier(LVQBaseClassifier):
     n_features_in_ : int
         Number of features seen in `fit`.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, where X had names.
 
     prototypes_ : ndarray of shape (n_prototypes, n_features)
@@ -157,6 +157,9 @@ class RSLVQClassifier(LVQBaseClassifier):
 
     prototype_samples_ : ndarray of shape (n_prototypes, n_features)
         Those training samples, in the user's units.
+
+    prototype_sample_labels_ : ndarray of shape (n_prototypes,)
+        Class labels of those training samples.
 
     projection_distance_ : ndarray of shape (n_prototypes,)
         Distance from prototype to sample in the metric of the model, 0 after

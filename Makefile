@@ -62,7 +62,8 @@ clean: ## remove environments, caches and everything generated
 	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	rm -rf .import_linter_cache .hypothesis .coverage .coverage.* htmlcov
 	rm -rf docs/_build docs/generated docs/auto_examples docs/gen_modules
-	rm -rf docs/sg_execution_times.rst benchmarks/results examples/output
+	rm -rf docs/sg_execution_times.rst benchmarks/results
+	rm -rf demo_output examples/demo_output
 	find skproto tests examples benchmarks docs -name __pycache__ -prune \
 		-exec rm -rf {} + 2>/dev/null || true
 

@@ -23,7 +23,7 @@ __all__ = ["load", "save", "trusted_types"]
 
 
 def trusted_types() -> list[str]:
-    """Names of the types in a saved estimator that skops has to be told to trust.
+    """Return the types in a saved estimator that skops has to be told to trust.
 
     Returns
     -------

@@ -95,10 +95,17 @@ class ProtoTreeEnsembleClassifier(CallbackSupportMixin, PrototypePredictor):
         Stable numbers: those in the trees, shifted by the prototypes that the trees
         before had when they were unpruned.
 
-    prototype_labels_, prototype_indices_, prototype_samples_, \
-prototype_sample_labels_, prototype_sites_, projection_distance_, radii_, \
-feature_weights_, win_counts_ : ndarray
+    prototype_labels_, prototype_indices_, prototype_samples_ : ndarray
         As in :class:`ProtoTreeClassifier`, for the prototypes of all trees.
+
+    prototype_sample_labels_, prototype_sites_, projection_distance_ : ndarray
+        Likewise.
+
+    win_counts_ : ndarray of shape (n_prototypes,)
+        Likewise.
+
+    radii_, feature_weights_ : ndarray
+        Likewise; the distances of a tree are in its own scale.
 
     oob_decision_function_ : ndarray of shape (n_samples, n_classes)
         Mean probabilities of the trees that left a sample out; NaN where none did.
@@ -222,12 +229,12 @@ feature_weights_, win_counts_ : ndarray
         seeds = rng.randint(2**31 - 1, size=self.n_estimators)
         if isinstance(self.random_state, (int, np.integer)):
             seeds[0] = self.random_state
-        counts = [self._draw(codes.ravel(), rng) for _ in seeds]
+        counts = np.array([self._draw(codes.ravel(), rng) for _ in seeds])
         trees = [clone(base).set_params(random_state=int(seed)) for seed in seeds]
-        self.estimators_ = self._fit_trees(trees, X, y, weight, counts, passed)
+        self.estimators_ = self._fit_trees(trees, X, y, weight * counts, passed)
         self._join(rows)
         if self.oob_score:
-            self._score_left_out(X, codes.ravel(), weight, np.array(counts))
+            self._score_left_out(X, codes.ravel(), weight, counts)
         return self
 
     def _check_parameters(self) -> None:
@@ -246,27 +253,19 @@ feature_weights_, win_counts_ : ndarray
             counts[rng.choice(np.flatnonzero(codes == code))] = 1
         return counts.astype(np.float64)
 
-    def _fit_trees(self, trees, X, y, weight, counts, passed) -> list:
-        contexts = [None] * len(trees)
+    def _fit_trees(self, trees, X, y, weights, passed) -> list:
+        watches: list[Any] = [None] * len(trees)
         if HAS_CALLBACKS:
-            whole, labels, sample_weight = passed
             root = self._init_callback_context(
                 max_subtasks=len(trees), sequential_subtasks=False
             )
-            root.call_on_fit_task_begin(
-                estimator=self,
-                X=whole,
-                y=labels,
-                metadata={"sample_weight": sample_weight},
-            )
-            contexts = [
-                root.subcontext(task_name="tree", task_id=t) for t in range(len(trees))
-            ]
+            watches = [_Watch(self, root, t, passed) for t in range(len(trees))]
+            watches[0].begin(root)
         # One thread for each of several trees: the same bits whatever n_jobs is.
         one_thread = len(trees) > 1
         jobs = (
-            delayed(_fit_tree)(self, tree, X, y, weight * count, context, one_thread)
-            for tree, count, context in zip(trees, counts, contexts, strict=True)
+            delayed(_fit_tree)(tree, X, y, weight, watch, one_thread)
+            for tree, weight, watch in zip(trees, weights, watches, strict=True)
         )
         return list(Parallel(n_jobs=self.n_jobs, verbose=self.verbose)(jobs))
 
@@ -353,16 +352,37 @@ feature_weights_, win_counts_ : ndarray
         return {"trees": [tree.explain_global() for tree in self.estimators_]}
 
 
-def _fit_tree(ensemble, tree, X, y, weight, context, one_thread):
+class _Watch:
+    """What scikit-learn's callbacks are told about the fit of one tree."""
+
+    def __init__(self, ensemble, root, number, passed):
+        self.ensemble = ensemble
+        self.context = root.subcontext(task_name="tree", task_id=number)
+        X, y, sample_weight = passed
+        metadata = {"sample_weight": sample_weight}
+        self.passed = {"X": X, "y": y, "metadata": metadata}
+
+    def begin(self, context) -> None:
+        context.call_on_fit_task_begin(estimator=self.ensemble, **self.passed)
+
+    def end(self, tree) -> None:
+        self.context.call_on_fit_task_end(
+            estimator=self.ensemble,
+            reconstruction_attributes=lambda: {"estimators_": [tree]},
+            **self.passed,
+        )
+
+
+def _fit_tree(tree, X, y, weight, watch, one_thread):
     """Fit one tree, in this process or in another."""
     limit = _single_thread() if one_thread else nullcontext()
-    if context is None:
+    if watch is None:
         with limit:
             return tree.fit(X, y, sample_weight=weight)
-    with context.propagate_callback_context(tree), limit:
-        context.call_on_fit_task_begin(estimator=ensemble, X=X, y=y)
+    with watch.context.propagate_callback_context(tree), limit:
+        watch.begin(watch.context)
         tree.fit(X, y, sample_weight=weight)
-        context.call_on_fit_task_end(estimator=ensemble, X=X, y=y)
+        watch.end(tree)
     return tree
 
 

@@ -153,6 +153,12 @@ class ExplainedTree(PrototypeClassifier):
                 self._scaling.invert(self.prototypes_),
             )
 
+    @property
+    def _weighs_features(self) -> bool:
+        if self.feature_weights == "auto":
+            return not self._encodes
+        return bool(self.feature_weights)
+
     def _read_feature_weights(self) -> np.ndarray:
         """Weights in the squared distance; they sum to 1 where it is divided by D."""
         tree = self._module

@@ -32,7 +32,7 @@ def resolve_depth(depth, n_samples: int, n_classes: int) -> int:
         At least 1.
     """
     if depth == "auto":
-        wanted = max(3, math.ceil(math.log2(n_classes)) + 2)
+        wanted = max(4, math.ceil(math.log2(n_classes)) + 3)
         return max(1, min(wanted, int(math.log2(n_samples + 1))))
     if 2**depth - 1 > n_samples:
         warnings.warn(

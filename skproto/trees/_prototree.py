@@ -44,7 +44,7 @@ class ProtoTreeClassifier(TreeClassifier):
     ----------
     depth : "auto" or int, default="auto"
         Levels of nodes before pruning; a tree has 2**depth - 1 prototypes. "auto" is
-        ``max(3, ceil(log2(n_classes)) + 2)``, less for very few samples. A depth that
+        ``max(4, ceil(log2(n_classes)) + 3)``, less for very few samples. A depth that
         needs more prototypes than there are samples is warned of.
 
     similarity : {"radius", "exp"}, default="radius"
@@ -89,7 +89,7 @@ class ProtoTreeClassifier(TreeClassifier):
 
     refit_passes : int, default=10
         Passes of EM over the training samples that fit the leaves to the pruned and
-        projected tree (the step :meth:`refit_leaves`); 0 is the paper.
+        projected tree; 0 is the paper. The method has the name `refit_leaves`.
 
     init : {"sample", "normal"}, default="sample"
         "sample" starts the prototypes at random training rows; "normal" is the
@@ -152,12 +152,10 @@ class ProtoTreeClassifier(TreeClassifier):
     prototype_labels_ : ndarray of shape (n_prototypes,)
         Majority class of the samples that find the prototype present.
 
-    prototype_indices_, prototype_samples_ : ndarray
-        Number (n_prototypes,) and values (n_prototypes, n_features) of the training
-        row behind each prototype: the row it is, or where it was learned the nearest.
-
-    prototype_sample_labels_ : ndarray of shape (n_prototypes,)
-        Class labels of those training rows.
+    prototype_indices_, prototype_samples_, prototype_sample_labels_ : ndarray
+        Numbers (n_prototypes,), values (n_prototypes, n_features) and labels
+        (n_prototypes,) of the training rows behind the prototypes: the row it is, or
+        where it was learned the nearest.
 
     prototype_sites_ : ndarray of shape (n_prototypes,)
         Site within the row, 0 for tables.
@@ -165,11 +163,9 @@ class ProtoTreeClassifier(TreeClassifier):
     projection_distance_ : ndarray of shape (n_prototypes,)
         Distance between prototype and row, 0 after projection.
 
-    radii_ : ndarray of shape (n_prototypes,)
-        Radii, in units of the distance between scaled rows.
-
-    feature_weights_ : ndarray of shape (n_prototypes, n_features)
-        Weights in the squared distance.
+    radii_, feature_weights_ : ndarray
+        Radii (n_prototypes,) in units of the distance between scaled rows, and weights
+        (n_prototypes, n_features) in the squared distance.
 
     leaf_distributions_ : ndarray of shape (n_leaves, n_classes)
         Class distributions of the leaves.
@@ -199,8 +195,8 @@ class ProtoTreeClassifier(TreeClassifier):
 
     Notes
     -----
-    A step costs :math:`O(2^h D)` a sample for depth h and D features, a prediction the
-    same. Order after training: prune, project, refit the leaves.
+    Steps and predictions cost :math:`O(2^h D)` a sample for depth h and D features.
+    After training the tree is pruned, then projected, then its leaves are fitted anew.
 
     References
     ----------
@@ -209,11 +205,10 @@ class ProtoTreeClassifier(TreeClassifier):
     .. [2] Kontschieder, P., Fiterau, M., Criminisi, A. and Rota Bulo, S. (2015). Deep
        Neural Decision Forests. *ICCV* (the update of the leaves).
 
-    Differs from the paper in the radius kernel and its sharpness, the feature weights,
-    leaves by EM, prototypes that start at training rows, the adjustment and the new
-    leaves after projection; each can be switched off: ``similarity="exp",
-    feature_weights=False, leaf_update="softmax", init="normal", adjust_epochs=0,
-    refit_passes=0``.
+    Differs from the paper in the radius kernel, the feature weights, leaves by EM, the
+    start, the adjustment and the new leaves after projection; each can be switched off:
+    ``similarity="exp", feature_weights=False, leaf_update="softmax", init="normal",
+    adjust_epochs=0, refit_passes=0``.
 
     Examples
     --------
@@ -386,18 +381,14 @@ class ProtoTreeClassifier(TreeClassifier):
         n_warm = min(self.warmup_epochs, self.max_epochs_ - n_adjust)
         return n_warm, self.max_epochs_ - n_adjust - n_warm, n_adjust
 
-    @property
-    def _weighs_features(self) -> bool:
-        if self.feature_weights == "auto":
-            return not self._encodes
-        return bool(self.feature_weights)
-
     def _finish(self, module, data: TrainingData) -> None:
         warn_if_idle(module, data)
-        self._ids = np.arange(module.structure.n_inner)
-        threshold = self.prune_threshold
-        tree, edit = nn_tree.prune_tree(module, threshold)
-        if edit.kept_best and threshold is None:
+        if not self.warm_start or not hasattr(self, "prototype_ids_"):
+            self._ids = np.arange(module.structure.n_inner)
+        else:
+            self._ids = self.prototype_ids_
+        tree, edit = nn_tree.prune_tree(module, self.prune_threshold)
+        if edit.kept_best and self.prune_threshold is None:
             tree = module
         else:
             self._ids = self._ids[edit.prototypes]

@@ -98,7 +98,9 @@ def test_without_projection_nothing_is_adjusted(wine):
 
 def test_early_stopping_and_warm_start(wine):
     model = brief(early_stopping=True, warm_start=True).fit(*wine)
-    ids = model.prototype_ids_
+    smallest = model.leaf_distributions_.max(axis=1).min()
+    ids = model.prune(smallest + 1e-9).prototype_ids_
+    assert len(ids) < 2**model.depth_ - 1
     model.fit(*wine)
     assert len(model.history_) > 12
     assert set(model.prototype_ids_) <= set(ids)

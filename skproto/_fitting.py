@@ -236,16 +236,24 @@ class FittingMixin(CallbackSupportMixin):
     def _train_net(self, module, train, held_out, callbacks):
         """Return the trained net, and whether the user let it finish."""
         generator = torch.Generator().manual_seed(train.rng.randint(2**31 - 1))
-        net = make_net(
-            module,
-            self._loss_terms(),
-            callbacks=callbacks,
-            net_params=self.net_params,
-            batch_size=self.batch_size_,
-            device=self.device,
-            verbose=int(self.verbose),
-            iterator_train__generator=generator,
-        )
+        try:
+            net = make_net(
+                module,
+                self._loss_terms(),
+                callbacks=callbacks,
+                net_params=self.net_params,
+                batch_size=self.batch_size_,
+                device=self.device,
+                verbose=max(0, int(self.verbose) - 1),
+                iterator_train__generator=generator,
+            ).initialize()
+        except (TypeError, ValueError) as error:
+            if not self.net_params:
+                raise
+            raise type(error)(
+                f"The 'net_params' parameter of {type(self).__name__} does not fit "
+                f"skorch. Got {self.net_params!r}: {error}"
+            ) from error
         self.net_ = net
         finished = run_phases(
             net,
@@ -278,7 +286,7 @@ class FittingMixin(CallbackSupportMixin):
         callbacks: list[Any] = []
         if has_held_out:
             callbacks.append(HeldOutStopping(self.n_iter_no_change))
-        if self.verbose:
+        if int(self.verbose) == 1:
             callbacks.append(ProgressLine(type(self).__name__, n_epochs))
         if HAS_CALLBACKS:
             X, y, sample_weight = passed

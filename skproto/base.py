@@ -60,7 +60,7 @@ class PrototypeClassifier(FittingMixin, PrototypePredictor):
         random_state=rules.random_state(),
         device=rules.Rule(lambda v: isinstance(v, (str, torch.device)), "a str"),
         verbose=(rules.boolean(), rules.integer(0)),
-        net_params=(rules.none(), rules.mapping()),
+        net_params=(rules.none(), rules.settings()),
     )
 
     def __init__(
@@ -125,9 +125,12 @@ class PrototypeClassifier(FittingMixin, PrototypePredictor):
         """Raise for parameters that are invalid on their own or together."""
         parameters = self.get_params(deep=False)
         self._parameter_rules.check(type(self).__name__, parameters)
-        device = torch.device(self.device)
-        if device.type == "cuda" and not torch.cuda.is_available():
+        try:
+            usable = torch.empty(0, device=self.device).device.type != "meta"
+        except (AssertionError, RuntimeError):
+            usable = False
+        if not usable:
             raise ValueError(
-                f"The 'device' parameter of {type(self).__name__} is {self.device!r}, "
-                "but torch sees no GPU. Use device='cpu'."
+                f"The 'device' parameter of {type(self).__name__} must be a device "
+                f"that torch can use here, such as 'cpu'. Got {self.device!r}."
             )

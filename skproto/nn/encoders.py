@@ -75,14 +75,24 @@ def make_encoder(spec: str | nn.Module | Callable | None, n_features: int):
     Raises
     ------
     ValueError
-        If the output is not a vector, tokens or a map for each row.
+        If the module fails on rows of `n_features` zeros, or if its output is not a
+        vector, tokens or a map for each row.
+
+    TypeError
+        If the callable does not return a module.
     """
     encoder = SiteEncoder(_make_body(spec, n_features))
     if encoder.body is None:
         return encoder, n_features
     encoder.eval()
-    with torch.no_grad():
-        probe = encoder.body(torch.zeros(2, n_features))
+    try:
+        with torch.no_grad():
+            probe = encoder.body(torch.zeros(2, n_features))
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"The encoder {spec!r} failed on an input of shape (2, {n_features}): "
+            f"{error}"
+        ) from error
     if not isinstance(probe, Tensor) or probe.ndim not in (2, 3, 4):
         got = tuple(probe.shape) if isinstance(probe, Tensor) else type(probe).__name__
         raise ValueError(
@@ -105,4 +115,13 @@ def _make_body(spec, n_features) -> nn.Module | None:
         return MLPEncoder(n_features)
     if isinstance(spec, nn.Module):
         return copy.deepcopy(spec)
-    return spec(n_features)
+    try:
+        body = spec(n_features)
+    except TypeError as error:
+        raise TypeError(
+            f"The encoder {spec!r} must take the number of features and return an "
+            f"nn.Module. It raised: {error}"
+        ) from error
+    if not isinstance(body, nn.Module):
+        raise TypeError(f"The encoder {spec!r} must return an nn.Module. Got {body!r}.")
+    return body

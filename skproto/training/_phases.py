@@ -102,7 +102,7 @@ def make_net(
         **settings,
         **overrides,
     }
-    if settings["verbose"] < 2:
+    if settings["verbose"] < 1:
         settings.setdefault("callbacks__print_log", None)
     if settings["iterator_train"] is not BatchLoader:
         settings.pop("iterator_train__generator", None)

@@ -33,7 +33,11 @@ class Rule:
 
 def _is_number(value: Any, kind: type) -> bool:
     is_kind: bool = isinstance(value, kind) and not isinstance(value, (bool, np.bool_))
-    return is_kind and bool(np.isfinite(float(value)))
+    if not is_kind or (
+        isinstance(value, numbers.Integral) and abs(int(value)) >= 2**63
+    ):
+        return False
+    return bool(np.isfinite(float(value)))
 
 
 def _interval(kind: type, low: float, high: float, ends: str) -> Callable[[Any], bool]:
@@ -94,6 +98,15 @@ def array(ndim: int, text: str = "") -> Rule:
 def mapping() -> Rule:
     """Allow a dict."""
     return Rule(lambda v: isinstance(v, Mapping), "a dict")
+
+
+def settings() -> Rule:
+    """Allow a dict whose keys are strings."""
+
+    def accepts(value: Any) -> bool:
+        return isinstance(value, Mapping) and all(isinstance(k, str) for k in value)
+
+    return Rule(accepts, "a dict with str keys")
 
 
 def random_state() -> Rule:

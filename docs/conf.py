@@ -28,7 +28,16 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
 }
 html_sidebars = {
-    page: [] for page in ("install", "evidence", "rbf_cbc", "lvq", "prototree")
+    page: []
+    for page in (
+        "install",
+        "evidence",
+        "rbf_cbc",
+        "lvq",
+        "prototree",
+        "robustness",
+        "own_estimator",
+    )
 }
 html_show_sourcelink = False
 

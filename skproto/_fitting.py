@@ -76,11 +76,12 @@ class _SeededTorch:
 
 def _final_loss(net) -> float:
     """Return the loss by which starts compete: held out, where there is such."""
-    if not net.history:
-        return np.inf
-    if "valid_loss" in net.history[-1]:
-        return min(row["valid_loss"] for row in net.history if "valid_loss" in row)
-    return net.history[-1]["train_loss"]
+    # An epoch that was interrupted has no loss.
+    held_out = [row["valid_loss"] for row in net.history if "valid_loss" in row]
+    if held_out:
+        return min(held_out)
+    losses = [row["train_loss"] for row in net.history if "train_loss" in row]
+    return losses[-1] if losses else np.inf
 
 
 class FittingMixin(CallbackSupportMixin):

@@ -8,6 +8,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+# A sum of more terms than this is added up in float64 outside of training, so that
+# the scores are those of the contributions shown.
+EXACT_TERMS = 128
+
+
+def _precise(values: Tensor, head: nn.Module) -> Tensor:
+    """Return values in float64 outside of training, where the device has it."""
+    if head.training or values.device.type == "mps":
+        return values
+    return values.double()
+
+
+def _operands(rows: Tensor, table: Tensor, head: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return rows (n, P) and table (P, M) in the type in which to multiply them."""
+    if table.shape[0] <= EXACT_TERMS:
+        return rows, table
+    return _precise(rows, head), _precise(table, head)
+
 
 class LinearHead(nn.Module):
     """Class scores as a free linear function of the activations.
@@ -38,7 +56,8 @@ class LinearHead(nn.Module):
 
     def forward(self, log_activations: Tensor) -> dict[str, Tensor]:
         """Return ``{"scores": (n, K)}`` from log activations (n, P)."""
-        return {"scores": log_activations.exp() @ self.weight + self.bias}
+        detections, weight = _operands(log_activations.exp(), self.weight, self)
+        return {"scores": detections @ weight + self.bias}
 
 
 class ReasoningHead(nn.Module):
@@ -83,7 +102,8 @@ class ReasoningHead(nn.Module):
 
     def tables(self) -> tuple[Tensor, Tensor]:
         """Positive and negative reasoning, each (P, M)."""
-        joint = functional.softmax(self.logits, dim=0)
+        joint = functional.softmax(_precise(self.logits, self), dim=0)
+        joint = joint.to(self.logits.dtype)
         positive = joint[: self.n_prototypes]
         if not self.negative:
             return positive, torch.zeros_like(positive)
@@ -99,7 +119,8 @@ class ReasoningHead(nn.Module):
         positive, negative = self.tables()
         if not self.negative:
             return self._present(log_activations, positive)
-        detections = log_activations.exp()
+        detections, positive = _operands(log_activations.exp(), positive, self)
+        negative = negative.to(positive)
         concepts = detections @ (positive - negative) + negative.sum(0)
         # A sum of products of probabilities; rounding may leave it below 0.
         concepts = concepts.clamp_min(0.0)
@@ -116,7 +137,8 @@ class ReasoningHead(nn.Module):
         log_activations = log_activations.clamp_min(-1e30)
         shift = log_activations.amax(1, keepdim=True)
         lift = (0.9 * math.log(tiny) - shift).clamp_min(0.0)
-        relative = (log_activations - shift).exp() @ positive
+        relative, positive = _operands((log_activations - shift).exp(), positive, self)
+        relative = relative @ positive
         concepts = relative * (shift + lift).exp()
         return {
             "scores": self.best(concepts),
@@ -186,16 +208,20 @@ class OriginalReasoningHead(nn.Module):
         Prior and division are folded in: the extended model with these tables has
         the same agreements.
         """
-        positive, negative = self.raw_tables()
+        positive, negative = (_precise(t, self) for t in self.raw_tables())
         # Of mean 1, so that equal priors leave the formula without `a`.
-        prior = self.n_prototypes * functional.softmax(self.prior_logits, 0)[:, None]
+        prior = functional.softmax(_precise(self.prior_logits, self), 0)[:, None]
+        prior = self.n_prototypes * prior
         total = (prior * (positive + negative)).sum(0) + self.EPSILON
-        return prior * positive / total, prior * negative / total
+        positive, negative = prior * positive / total, prior * negative / total
+        return positive.to(self.q0.dtype), negative.to(self.q0.dtype)
 
     def forward(self, log_activations: Tensor) -> dict[str, Tensor]:
         """Return scores (n, K), their logarithm and concept agreements."""
         positive, negative = self.tables()
-        scores = log_activations.exp() @ (positive - negative) + negative.sum(0)
+        detections, positive = _operands(log_activations.exp(), positive, self)
+        negative = negative.to(positive)
+        scores = detections @ (positive - negative) + negative.sum(0)
         scores = scores.clamp_min(0.0)
         tiny = torch.finfo(scores.dtype).tiny
         log_scores = scores.clamp_min(tiny).log()

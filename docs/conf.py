@@ -27,18 +27,7 @@ html_theme_options = {
     "navbar_end": ["theme-switcher"],
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {
-    page: []
-    for page in (
-        "install",
-        "evidence",
-        "rbf_cbc",
-        "lvq",
-        "prototree",
-        "robustness",
-        "own_estimator",
-    )
-}
+html_sidebars = {page: [] for page in ("index", "install", "auto_examples/*")}
 html_show_sourcelink = False
 
 autosummary_generate = True

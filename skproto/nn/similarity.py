@@ -59,9 +59,11 @@ def root(squared: Tensor) -> Tensor:
     Returns
     -------
     d : Tensor of the same shape
-        Distances; those below 1e-6 are returned as 1e-6.
+        Distances. Where a gradient is asked for, those below 1e-6 are 1e-6.
     """
-    return squared.clamp_min(MIN_SQUARED_DISTANCE).sqrt()
+    if torch.is_grad_enabled() and squared.requires_grad:
+        squared = squared.clamp_min(MIN_SQUARED_DISTANCE)
+    return squared.sqrt()
 
 
 def map_sites(function, z: Tensor) -> Tensor:

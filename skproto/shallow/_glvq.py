@@ -372,7 +372,9 @@ class GLVQClassifier(LVQBaseClassifier):
         self.temperature_ = fit_temperature(scores, data.y[index], data.weight[index])
 
     def _probabilities(self, outputs) -> np.ndarray:
-        return softmax(outputs["scores"] / self.temperature_, axis=1)
+        # Before the end of training, when callbacks ask, there is none.
+        temperature = getattr(self, "temperature_", 1.0)
+        return softmax(outputs["scores"] / temperature, axis=1)
 
     # -- certificates and evidence -----------------------------------------------------
 

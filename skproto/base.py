@@ -130,7 +130,8 @@ class PrototypeClassifier(FittingMixin, PrototypePredictor):
         except (AssertionError, RuntimeError):
             usable = False
         if not usable:
+            hint = "" if torch.cuda.is_available() else " torch sees no GPU."
             raise ValueError(
                 f"The 'device' parameter of {type(self).__name__} must be a device "
-                f"that torch can use here, such as 'cpu'. Got {self.device!r}."
+                f"that torch can use here, such as 'cpu'. Got {self.device!r}.{hint}"
             )

@@ -36,13 +36,7 @@ CONFIGURED = [
 
 # The one place for checks of scikit-learn that an estimator may fail: that weights and
 # copies of samples are the same, for stochastic solvers, with a sentence each.
-DRAWN = "A bootstrap draws rows, so that a copy is not a weight of 2."
-EXPECTED_FAILURES: dict[str, dict[str, str]] = {
-    "ProtoTreeEnsembleClassifier": {
-        "check_sample_weight_equivalence_on_dense_data": DRAWN,
-        "check_sample_weight_equivalence_on_sparse_data": DRAWN,
-    }
-}
+EXPECTED_FAILURES: dict[str, dict[str, str]] = {}
 
 
 def default_estimators():

@@ -40,7 +40,7 @@ JOINED = (
 
 
 class ProtoTreeEnsembleClassifier(CallbackSupportMixin, PrototypePredictor):
-    r"""Average of several prototype trees, each fitted to a bootstrap sample.
+    r"""Average of several prototype trees that start from different samples.
 
     The class scores are the means :math:`s_k(x) = \frac{1}{T} \sum_t \sum_\ell
     \pi_{t\ell}(x)\, c_{t\ell k}` of the trees' probabilities; they are the
@@ -58,12 +58,13 @@ class ProtoTreeEnsembleClassifier(CallbackSupportMixin, PrototypePredictor):
     n_estimators : int, default=5
         Number of trees T. More are more accurate and harder to read.
 
-    bootstrap : bool, default=True
+    bootstrap : bool, default=False
         Fit each tree to as many samples as there are, drawn with replacement; every
-        class is drawn at least once. Otherwise trees differ by their seeds alone.
+        class is drawn at least once. Otherwise every tree sees all samples and they
+        differ by their seeds alone, which is the paper and mostly more accurate.
 
     oob_score : bool, default=False
-        Score the samples by the trees that have not seen them.
+        Score the samples by the trees that have not seen them; needs `bootstrap`.
 
     n_jobs : int, default=None
         Trees fitted at the same time, each with one thread; -1 uses all processors.
@@ -144,8 +145,8 @@ class ProtoTreeEnsembleClassifier(CallbackSupportMixin, PrototypePredictor):
     .. [1] Nauta, M., van Bree, R. and Seifert, C. (2021). Neural Prototype Trees for
        Interpretable Fine-grained Image Recognition. *CVPR*, section 4.
 
-    Differs from the paper's code in the bootstrap, and in that probabilities are
-    averaged, never log probabilities.
+    Differs from the paper's code in that probabilities are averaged, never log
+    probabilities.
 
     Examples
     --------
@@ -182,7 +183,7 @@ class ProtoTreeEnsembleClassifier(CallbackSupportMixin, PrototypePredictor):
         estimator=None,
         n_estimators=5,
         *,
-        bootstrap=True,
+        bootstrap=False,
         oob_score=False,
         n_jobs=None,
         random_state=None,

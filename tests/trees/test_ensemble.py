@@ -19,7 +19,9 @@ def wine():
 
 @pytest.fixture(scope="module")
 def forest(wine):
-    model = ProtoTreeEnsembleClassifier(TREE, 3, oob_score=True, random_state=0)
+    model = ProtoTreeEnsembleClassifier(
+        TREE, 3, bootstrap=True, oob_score=True, random_state=0
+    )
     return model.fit(*wine)
 
 
@@ -84,7 +86,7 @@ def test_prototypes_of_all_trees(forest, wine):
 def test_the_same_bits_for_any_number_of_jobs(forest, wine):
     X, y = wine
     twin = ProtoTreeEnsembleClassifier(
-        TREE, 3, oob_score=True, n_jobs=2, random_state=0
+        TREE, 3, bootstrap=True, oob_score=True, n_jobs=2, random_state=0
     ).fit(X, y)
     assert_array_equal(twin.predict_proba(X), forest.predict_proba(X))
     assert_array_equal(twin.oob_decision_function_, forest.oob_decision_function_)
@@ -92,7 +94,7 @@ def test_the_same_bits_for_any_number_of_jobs(forest, wine):
 
 def test_one_tree_without_bootstrap_is_the_tree(wine):
     X, y = wine
-    one = ProtoTreeEnsembleClassifier(TREE, 1, bootstrap=False, random_state=3)
+    one = ProtoTreeEnsembleClassifier(TREE, 1, random_state=3)
     tree = ProtoTreeClassifier(max_epochs=12, random_state=3).fit(X, y)
     one.fit(X, y)
     assert_array_equal(one.predict_proba(X), tree.predict_proba(X))
@@ -105,14 +107,15 @@ def test_trees_differ_and_the_template_stays_unfitted(forest):
     assert not hasattr(TREE, "net_")
 
 
-def test_weights_of_zero_are_absent(wine):
+@pytest.mark.parametrize("bootstrap", [False, True])
+def test_weights_of_zero_are_absent(wine, bootstrap):
     X, y = wine
     weight = np.where(np.arange(len(y)) % 4 == 0, 0.0, 1.0)
-    model = ProtoTreeEnsembleClassifier(TREE, 2, random_state=0)
+    model = ProtoTreeEnsembleClassifier(TREE, 2, bootstrap=bootstrap, random_state=0)
     model.fit(X, y, sample_weight=weight)
     assert (weight[model.prototype_indices_] > 0).all()
     assert_array_equal(model.prototype_samples_, X.to_numpy()[model.prototype_indices_])
-    kept = ProtoTreeEnsembleClassifier(TREE, 2, random_state=0)
+    kept = ProtoTreeEnsembleClassifier(TREE, 2, bootstrap=bootstrap, random_state=0)
     kept.fit(X[weight > 0], y[weight > 0])
     assert_array_equal(kept.predict_proba(X), model.predict_proba(X))
 
@@ -120,7 +123,9 @@ def test_weights_of_zero_are_absent(wine):
 def test_every_class_is_in_every_tree():
     X = np.arange(40.0)[:, None]
     y = np.r_[np.zeros(38), 1, 2]
-    model = ProtoTreeEnsembleClassifier(TREE, 4, random_state=0).fit(X, y)
+    model = ProtoTreeEnsembleClassifier(TREE, 4, bootstrap=True, random_state=0).fit(
+        X, y
+    )
     assert all(len(tree.classes_) == 3 for tree in model.estimators_)
 
 

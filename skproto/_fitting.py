@@ -124,6 +124,7 @@ class FittingMixin(CallbackSupportMixin):
             self.center_, self.scale_ = scaling.center, scaling.scale
         parts = preparation.training_data(X, y, weight, self._scaling)
         data = TrainingData(**parts, n_classes=len(self.classes_), rng=rng)
+        self._n_distinct = len(data)
         with _seeded_torch(rng.randint(2**31 - 1), self.device):
             module = previous["module"] if previous else self._make_module(data)
             self._train(module, data, passed, previous)

@@ -84,6 +84,10 @@ class PrototypePredictor(
         """Return certified radii for explanations, None where there are none."""
         return None
 
+    def _feature_weights(self) -> np.ndarray | None:
+        """Return factors (P, f) of the features in each prototype's distance."""
+        return getattr(self, "feature_weights_", None)
+
     def _global_evidence(self) -> dict[str, Any]:
         """Return the fields that explain_global adds to the prototype table."""
         return {}
@@ -293,7 +297,7 @@ class PrototypePredictor(
             feature_names=names,
             scale=self.scale_,
             center=self.center_,
-            weights=getattr(self, "feature_weights_", None) if in_input_space else None,
+            weights=self._feature_weights() if in_input_space else None,
         )
 
     @property

@@ -28,9 +28,8 @@ BRIEF = {
 
 CONFIGURED = [
     CBCClassifier(solver="adam", max_epochs=60),
-    CBCClassifier(
-        2, reasoning="positive", kernel="metric", project_prototypes=True, max_epochs=20
-    ),
+    CBCClassifier(2, kernel="metric", project_prototypes=True, max_epochs=20),
+    CBCClassifier(2, reasoning="positive", metric="relevance", max_epochs=20),
     RBFClassifier(2, head="convex", encoder="mlp", max_epochs=20),
 ]
 

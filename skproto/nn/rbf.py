@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from skproto.nn.certificates import KernelHead
 from skproto.nn.encoders import SiteEncoder
 from skproto.nn.heads import LinearHead, OriginalReasoningHead, ReasoningHead
+from skproto.nn.lvq import LVQMetric
 from skproto.nn.similarity import RBFKernel, map_sites, root, squared_distances
 
 
@@ -38,6 +41,10 @@ class RBFNetwork(nn.Module):
     n_reasonings : int, default=1
         Concepts of each class ("convex" and "reasoning").
 
+    metric : {"euclidean", "relevance"}, default="euclidean"
+        "relevance" weighs the squared difference of every dimension by a learned
+        factor; the factors have mean 1.
+
     encoder : nn.Module, default=None
         Maps rows to sites (n, T, D); the best site counts. None: the row itself.
     """
@@ -52,6 +59,7 @@ class RBFNetwork(nn.Module):
         shared_sigma=False,
         train_sigma=True,
         n_reasonings=1,
+        metric="euclidean",
         encoder=None,
     ):
         super().__init__()
@@ -64,9 +72,11 @@ class RBFNetwork(nn.Module):
             "shared_sigma": shared_sigma,
             "train_sigma": train_sigma,
             "n_reasonings": n_reasonings,
+            "metric": metric,
         }
         self.encoder = SiteEncoder() if encoder is None else encoder
         self.prototypes = nn.Parameter(torch.zeros(n_prototypes, dim))
+        self.metric = LVQMetric(dim, metric)
         self.kernel = RBFKernel(n_prototypes, exponent, shared_sigma, train_sigma)
         self.head: LinearHead | OriginalReasoningHead | ReasoningHead
         if head == "linear":
@@ -77,12 +87,21 @@ class RBFNetwork(nn.Module):
             negative = head == "reasoning"
             self.head = ReasoningHead(n_prototypes, n_classes, n_reasonings, negative)
 
+    def stretch(self) -> Tensor | None:
+        """Factor of every dimension in the metric, (D,); None if Euclidean."""
+        omega = self.metric.omega()
+        return None if omega is None else math.sqrt(len(omega)) * omega
+
     def nearest_sites(self, x: Tensor) -> Tensor:
         """Squared distance of every prototype to its nearest site, (n, P)."""
-        z = self.encoder(x)
+        z: Tensor = self.encoder(x)
+        p: Tensor = self.prototypes
+        stretch = self.stretch()
+        if stretch is not None:
+            z, p = z * stretch, p * stretch
         if z.shape[1] == 1:
-            return squared_distances(z[:, 0], self.prototypes)
-        return map_sites(lambda s: squared_distances(s, self.prototypes), z).amin(2)
+            return squared_distances(z[:, 0], p)
+        return map_sites(lambda sites: squared_distances(sites, p), z).amin(2)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return scores, activations, log activations and distances of rows."""

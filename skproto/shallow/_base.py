@@ -44,6 +44,7 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
     )
     _parameter_rules = PrototypeClassifier._parameter_rules.extended(
         n_prototypes_per_class=(
+            rules.options("auto"),
             rules.integer(1),
             rules.array(1, "an array-like with one int for each class"),
         ),
@@ -58,7 +59,7 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
 
     def _class_counts(self, data: TrainingData) -> np.ndarray:
         if isinstance(self.n_prototypes_per_class, str):
-            return automatic_counts(np.bincount(data.y, minlength=data.n_classes))
+            return self._auto_counts(np.bincount(data.y, minlength=data.n_classes))
         counts = np.asarray(self.n_prototypes_per_class)
         if counts.ndim == 0:
             return np.full(data.n_classes, int(counts))
@@ -69,6 +70,10 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
                 f"{self.n_prototypes_per_class!r}."
             )
         return counts.astype(int)
+
+    def _auto_counts(self, n_samples: np.ndarray) -> np.ndarray:
+        """Return how many prototypes classes of so many samples get by "auto"."""
+        return automatic_counts(n_samples)
 
     def _start(self, data: TrainingData, encoder) -> tuple[np.ndarray, np.ndarray]:
         """Return starting prototypes (P, D) and their class codes (P,)."""

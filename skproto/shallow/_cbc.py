@@ -38,9 +38,11 @@ class CBCClassifier(RBFNetworkClassifier):
 
     Parameters
     ----------
-    n_prototypes_per_class : int or array-like of shape (n_classes,), default=3
-        Components started in each class; more fit better and explain less. Components
-        are shared: any class may use any of them.
+    n_prototypes_per_class : "auto", int or array-like, default="auto"
+        Components started in each class, one number or one for each class; more fit
+        better and explain less. Components are shared: any class may use any of them.
+        "auto" takes a quarter of the root of the number of samples of the class, from
+        2 to 30: 3 for 150 samples.
 
     n_prototypes : int, default=None
         Number of components started on all samples regardless of class; replaces
@@ -55,6 +57,11 @@ class CBCClassifier(RBFNetworkClassifier):
         considers at all, so that a class which ignores almost everything can still
         score high, and its tables do not tell how much was ignored. Use it to
         reproduce, not to explain.
+
+    metric : {"auto", "euclidean", "relevance"}, default="auto"
+        "relevance" learns how much every feature counts in the distance. "auto" is
+        "euclidean": with few components the relevances gain on some tables and lose
+        on others.
 
     kernel : {"squared", "metric"}, default="squared"
         "squared" is the Gaussian :math:`q = 2`; "metric" is :math:`q = 1`, whose
@@ -87,12 +94,13 @@ class CBCClassifier(RBFNetworkClassifier):
     certificate : {"envelope", "theorem"}, default="envelope"
         Radius in the robust loss: the tight bound or the published formula.
 
-    alpha : float, default=5e-5
-        L2 penalty on the logits of the reasoning.
+    alpha : float, default=0.03
+        L2 penalty on the logits of the reasoning, relative to the loss of one sample:
+        it counts less the more samples there are.
 
-    width_penalty : float, default=3e-3
-        Penalty on the squared logarithm of a width over its start; 0 lets widths
-        degenerate.
+    width_penalty : float, default=2.0
+        Penalty on the squared logarithm of a width over its start, relative to the
+        loss of one sample; 0 lets widths degenerate.
 
     entropy_weight : float, default=0.0
         Penalty on the entropy of each concept's component prior; larger values leave
@@ -210,9 +218,9 @@ class CBCClassifier(RBFNetworkClassifier):
     sigma_ : ndarray of shape (n_prototypes,)
         Width of each prototype's kernel, in the scaled space to the power q.
 
-    reasoning_positive_, reasoning_negative_ : ndarray of shape (n_prototypes, \
-            n_classes * n_reasonings)
-        Effective tables :math:`R^+` and :math:`R^-`.
+    reasoning_positive_, reasoning_negative_ : ndarray
+        Effective tables :math:`R^+` and :math:`R^-`, of shape (n_prototypes,
+        n_classes * n_reasonings).
 
     reasoning_labels_ : ndarray of shape (n_classes * n_reasonings,)
         Class of each concept.
@@ -223,6 +231,13 @@ class CBCClassifier(RBFNetworkClassifier):
     requiredness_ : ndarray of shape (n_prototypes, n_classes * n_reasonings)
         1 where a component must be present, 0 where absent, 0.5 where it does not
         matter; :math:`r = R^+ / b`.
+
+    relevances_ : ndarray of shape (n_features,)
+        With ``metric="relevance"``: share of every scaled feature in the distance, of
+        sum 1; of every dimension of the embedding with an encoder.
+
+    metric_ : str
+        Metric that "auto" was resolved to.
 
     net_ : skorch.NeuralNet
         The trained net.
@@ -280,11 +295,12 @@ class CBCClassifier(RBFNetworkClassifier):
 
     def __init__(
         self,
-        n_prototypes_per_class=3,
+        n_prototypes_per_class="auto",
         *,
         n_prototypes=None,
         n_reasonings=1,
         reasoning="extended",
+        metric="auto",
         kernel="squared",
         sigma="auto",
         shared_sigma=False,
@@ -293,8 +309,8 @@ class CBCClassifier(RBFNetworkClassifier):
         loss="nll",
         margin=None,
         certificate="envelope",
-        alpha=5e-5,
-        width_penalty=3e-3,
+        alpha=0.03,
+        width_penalty=2.0,
         entropy_weight=0.0,
         init="kmeans",
         project_prototypes=False,
@@ -335,6 +351,7 @@ class CBCClassifier(RBFNetworkClassifier):
         self.n_prototypes = n_prototypes
         self.n_reasonings = n_reasonings
         self.reasoning = reasoning
+        self.metric = metric
         self.kernel = kernel
         self.sigma = sigma
         self.shared_sigma = shared_sigma
@@ -348,6 +365,12 @@ class CBCClassifier(RBFNetworkClassifier):
         self.entropy_weight = entropy_weight
         self.init = init
         self.project_prototypes = project_prototypes
+
+    def _auto_counts(self, n_samples) -> np.ndarray:
+        return np.maximum(super()._auto_counts(n_samples), 2)
+
+    def _auto_metric(self, X) -> str:
+        return "euclidean"
 
     def _head(self) -> str:
         return HEADS[self.reasoning]

@@ -32,8 +32,10 @@ class RBFClassifier(RBFNetworkClassifier):
 
     Parameters
     ----------
-    n_prototypes_per_class : int or array-like of shape (n_classes,), default=10
-        Prototypes started in each class; more fit better and explain less.
+    n_prototypes_per_class : "auto", int or array-like, default="auto"
+        Prototypes started in each class, one number or one for each class; more fit
+        better and explain less. "auto" takes 10 or, if more, three quarters of the
+        root of the number of samples of the class, at most 50.
 
     n_prototypes : int, default=None
         Number of prototypes started on all samples regardless of class; replaces
@@ -41,6 +43,10 @@ class RBFClassifier(RBFNetworkClassifier):
 
     head : {"linear", "convex"}, default="linear"
         Free weights or weights that are probabilities.
+
+    metric : {"auto", "euclidean", "relevance"}, default="auto"
+        "relevance" learns how much every feature counts in the distance. "auto" takes
+        it for dense X of at least 1,500 samples; fewer are too few to learn it from.
 
     kernel : {"squared", "metric"}, default="squared"
         "squared" is the Gaussian :math:`q = 2`; "metric" is :math:`q = 1`, whose
@@ -74,12 +80,13 @@ class RBFClassifier(RBFNetworkClassifier):
         Radius in the robust loss: the tight bound or the published formula, which
         needs the convex head.
 
-    alpha : float, default=5e-5
-        L2 penalty on the weights or, for the convex head, their logits.
+    alpha : float, default=0.03
+        L2 penalty on the weights or, for the convex head, their logits, relative to
+        the loss of one sample: it counts less the more samples there are.
 
-    width_penalty : float, default=3e-3
-        Penalty on the squared logarithm of a width over its start; 0 lets widths
-        degenerate.
+    width_penalty : float, default=2.0
+        Penalty on the squared logarithm of a width over its start, relative to the
+        loss of one sample; 0 lets widths degenerate.
 
     init : {"kmeans", "sample", "mean"} or array-like, default="kmeans"
         Where prototypes start: k-means centres, distinct samples, one mean, or
@@ -198,6 +205,13 @@ class RBFClassifier(RBFNetworkClassifier):
     intercept_ : ndarray of shape (n_classes,)
         Bias of the head; 0 for the convex one.
 
+    relevances_ : ndarray of shape (n_features,)
+        With ``metric="relevance"``: share of every scaled feature in the distance, of
+        sum 1; of every dimension of the embedding with an encoder.
+
+    metric_ : str
+        Metric that "auto" was resolved to.
+
     net_ : skorch.NeuralNet
         The trained net.
 
@@ -247,10 +261,11 @@ class RBFClassifier(RBFNetworkClassifier):
 
     def __init__(
         self,
-        n_prototypes_per_class=10,
+        n_prototypes_per_class="auto",
         *,
         n_prototypes=None,
         head="linear",
+        metric="auto",
         kernel="squared",
         sigma="auto",
         shared_sigma=False,
@@ -259,8 +274,8 @@ class RBFClassifier(RBFNetworkClassifier):
         loss="auto",
         margin=None,
         certificate="envelope",
-        alpha=5e-5,
-        width_penalty=3e-3,
+        alpha=0.03,
+        width_penalty=2.0,
         init="kmeans",
         project_prototypes=False,
         encoder=None,
@@ -299,6 +314,7 @@ class RBFClassifier(RBFNetworkClassifier):
         self.n_prototypes_per_class = n_prototypes_per_class
         self.n_prototypes = n_prototypes
         self.head = head
+        self.metric = metric
         self.kernel = kernel
         self.sigma = sigma
         self.shared_sigma = shared_sigma
@@ -311,6 +327,9 @@ class RBFClassifier(RBFNetworkClassifier):
         self.width_penalty = width_penalty
         self.init = init
         self.project_prototypes = project_prototypes
+
+    def _auto_counts(self, n_samples) -> np.ndarray:
+        return np.clip(np.rint(0.75 * np.sqrt(n_samples)), 10, 50).astype(int)
 
     def _head(self) -> str:
         return self.head

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from scipy.special import softmax
 
@@ -28,6 +29,9 @@ EXPONENTS = {"metric": 1, "squared": 2}
 # Margins that margin=None stands for: a share of probability, a scaled distance.
 DEFAULT_MARGINS = {"margin": 0.05, "robust": 0.5}
 
+# Above this many samples metric="auto" learns how much each feature counts.
+RELEVANCE_SAMPLES = 1_500
+
 # Samples from which the widths are computed.
 MAX_WIDTH_SAMPLES = 10_000
 
@@ -40,6 +44,7 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
     _per_prototype = (*CertifiedPrototypeClassifier._per_prototype, "sigma_")
     _parameter_rules = CertifiedPrototypeClassifier._parameter_rules.extended(
         n_prototypes=(rules.none(), rules.integer(1)),
+        metric=rules.options("auto", "euclidean", "relevance"),
         kernel=rules.options("metric", "squared"),
         sigma=(rules.options("auto"), rules.real(0), rules.array(1)),
         shared_sigma=rules.boolean(),
@@ -70,6 +75,7 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
             shared_sigma=self.shared_sigma,
             train_sigma=self.train_sigma,
             n_reasonings=getattr(self, "n_reasonings", 1),
+            metric=self.metric_,
             encoder=encoder,
         )
         with torch.no_grad():
@@ -79,7 +85,7 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
         return module
 
     def _start_widths(self, module: RBFNetwork, data: TrainingData) -> None:
-        if self.sigma != "auto":
+        if not isinstance(self.sigma, str):
             sigma = np.asarray(self.sigma, dtype=np.float64)
             if (sigma <= 0).any() or sigma.size not in (1, module.kernel.n_prototypes):
                 raise ValueError(
@@ -115,6 +121,17 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
         uniform = np.full_like(scores, 1.0 / scores.shape[1])
         return np.divide(scores, total, out=uniform, where=total > 0)
 
+    def _resolve(self, X) -> None:
+        super()._resolve(X)
+        self.metric_ = self.metric
+        if self.metric == "auto":
+            self.metric_ = self._auto_metric(X)
+
+    def _auto_metric(self, X) -> str:
+        """Metric that metric="auto" stands for."""
+        enough = X.shape[0] >= RELEVANCE_SAMPLES and not sp.issparse(X)
+        return "relevance" if enough else "euclidean"
+
     def _auto_solver(self, X) -> str:
         # The hinge on a radius has kinks on which a line search gets stuck.
         return "adam" if self.loss == "robust" else super()._auto_solver(X)
@@ -135,10 +152,13 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
 
     def _loss_terms(self):
         terms = [self._main_term()]
+        # The loss is a mean over samples: a prior counts less the more there are.
+        total = self._n_distinct
         if self.alpha:
-            terms.append(Penalty(weight_decay, "weight_decay", self.alpha))
+            terms.append(Penalty(weight_decay, "weight_decay", self.alpha / total))
         if self.width_penalty and self.train_sigma:
-            terms.append(Penalty(width_drift, "width_drift", self.width_penalty))
+            weight = self.width_penalty / total
+            terms.append(Penalty(width_drift, "width_drift", weight))
         return terms
 
     def _kernel_evidence(self) -> dict[str, Any]:
@@ -154,6 +174,24 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
         n_concepts = self._module.head.tables()[0].shape[1]
         return len(self.prototypes_) * n_concepts * self._module.head.n_reasonings
 
+    def _read_metric(self) -> None:
+        relevances = self._module.metric.relevances()
+        if relevances is None:
+            self.__dict__.pop("relevances_", None)
+        else:
+            self.relevances_ = relevances.detach().double().cpu().numpy()
+
+    def _feature_weights(self) -> np.ndarray | None:
+        if self.metric_ == "euclidean":
+            return None
+        weights = len(self.relevances_) * self.relevances_
+        return np.tile(weights, (len(self.prototypes_), 1))
+
+    def _encoder_stretch(self) -> float:
+        stretch = self._module.stretch()
+        factor = 1.0 if stretch is None else float(stretch.detach().max())
+        return factor * super()._encoder_stretch()
+
     def _read_head(self) -> None:
         """Set the fitted attributes that describe the head."""
         raise NotImplementedError
@@ -166,6 +204,7 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
     def _collect(self, module, data: TrainingData, X) -> None:
         super()._collect(module, data, X)
         self.sigma_ = module.kernel.sigma.detach().double().cpu().numpy()
+        self._read_metric()
         self._read_head()
 
 

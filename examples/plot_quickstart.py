@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import StratifiedKFold, cross_val_score, train_test_split
@@ -27,6 +28,7 @@ from sklearn.tree import DecisionTreeClassifier
 from skproto import CBCClassifier, ProtoTreeClassifier
 from skproto.explanation import html_page
 
+torch.set_num_threads(1)  # on tables as small as these more threads are slower
 tree = ProtoTreeClassifier(random_state=0)
 cbc = CBCClassifier(loss="margin", p0=0.3, random_state=0)
 models = {
@@ -80,7 +82,8 @@ path.verify()  # what is shown adds up to the decision, or this raises
 print(f"{path}\n")
 
 # %%
-# The other model adds up what is there and what is missing, for each class. The
+# The other model adds up what is there and what is missing, for each class. Its margin
+# loss asks for a lead and not for probabilities, which stay close to one another. The
 # certified radius says how much the patient could change without changing the class.
 
 evidence = cbc.explain(patient)

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-# Similarity below which a sample counts as unlike a component.
-UNLIKE = 0.05
+# Share of a component, and of all evidence for a class, that counts as hardly any.
+HARDLY, FAINT_SCORE = 0.05, 0.05
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -160,9 +160,8 @@ class ReasoningExplanation(Explanation):
             for k in self._rivals(i)
         ]
         notes = [("total", f"shares add up to {' and '.join(parts)}")]
-        best = self.similarities[i].max(initial=0.0)
-        if best < UNLIKE:
-            text = f"unlike every prototype (highest similarity {similarity(best)})"
+        if self.scores[i].max() < FAINT_SCORE:
+            text = "hardly anything that the classes look for is found (1 would be all)"
             notes.append(("caution", text))
         return notes
 
@@ -177,7 +176,7 @@ class ReasoningExplanation(Explanation):
 def _degree(d: float, absent: bool) -> str:
     """Say how far a component is present, or absent."""
     share = 1 - d if absent else d
-    return "hardly " if share < UNLIKE else "partly " if share < 0.5 else ""
+    return "hardly " if share < HARDLY else "partly " if share < 0.5 else ""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

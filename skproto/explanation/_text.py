@@ -114,6 +114,11 @@ def probability(value: Any) -> str:
     return f"{value:.2f}"
 
 
+def percent(value: Any) -> str:
+    """Format a share of the data in whole per cent; a little is not nothing."""
+    return "<1%" if 0 < float(value) < 0.005 else f"{float(value):.0%}"
+
+
 def similarity(value: Any) -> str:
     """Format a similarity with two significant digits, tiny ones as such."""
     return "<0.001" if 0 < float(value) < 0.001 else number(value, 2)

@@ -15,6 +15,7 @@ from skproto.explanation._text import (
     case_name,
     labelled_case,
     number,
+    percent,
     probability,
     short_case,
 )
@@ -104,7 +105,9 @@ class TreeGlobalExplanation(GlobalExplanation):
         values = self.tree.leaf_distributions[leaf]
         best = int(values.argmax())
         says = f"{self.classes[best]} {probability(values[best])}"
-        return f"leaf {leaf}: {says} ({self.coverage[leaf]:.0%} of the training data)"
+        return (
+            f"leaf {leaf}: {says} ({percent(self.coverage[leaf])} of the training data)"
+        )
 
     def _node_text(self, node: int, *, marks: bool) -> str:
         k = self.tree.prototype[node]
@@ -220,7 +223,7 @@ class TreeGlobalExplanation(GlobalExplanation):
             return text
         best = int(values.argmax())
         text = f"{shorten(self.classes[best], 13)}\n{probability(values[best])}"
-        text += f", {self.training_mass[node]:.0%}"
+        text += f", {percent(self.training_mass[node])}"
         return text if self.tree.is_leaf[node] else f"{text}\n(more below)"
 
     def _depth(self) -> np.ndarray:

@@ -418,11 +418,11 @@ def test_rows_keep_their_own_label(make):
     assert "prototype 0 (A; nearest training row 212, B): similarity" in text
 
 
-def test_samples_unlike_every_component_are_flagged(make):
+def test_faint_evidence_is_flagged(make):
     assert "caution" not in str(make.reasoning())
-    e = make.reasoning(similarities=np.full((2, 2), 0.01))
-    text = one_line(e[0])
-    assert "caution: unlike every prototype (highest similarity 0.010)" in text
+    faint = np.full((2, 2), 0.01)
+    text = one_line(make.reasoning(similarities=faint, scores=faint)[0])
+    assert "caution: hardly anything that the classes look for is found" in text
     assert "hardly present" in text
 
 

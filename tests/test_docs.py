@@ -2,10 +2,12 @@
 
 import doctest
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
 import pytest
+from numpy.testing import assert_allclose
 from sklearn.utils.estimator_checks import check_estimator
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -36,6 +38,17 @@ def test_examples_of_a_page(page, own):
         encoding="utf-8",
     )
     assert failed == 0
+
+
+def test_code_of_the_readme(capsys):
+    text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
+    names = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert capsys.readouterr().out.startswith("Sample 0: 0 (probability ")
+    case, model, X = names["case"], names["model"], names["X"]
+    total = case.contributions.sum(axis=1) + case.bias
+    assert_allclose(total, model.decision_function(X[:1]), rtol=1e-5)
 
 
 def test_own_estimator(own):

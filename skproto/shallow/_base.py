@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from skproto import _preparation as preparation
 from skproto._fitting import keeps_state_on_error
 from skproto.base import PrototypeClassifier
-from skproto.training import TrainingData
+from skproto.training import TrainingData, chunks
 from skproto.utils import _parameters as rules
 from skproto.utils._initialization import start_class_prototypes, start_prototypes
 from skproto.utils._random import random_source
@@ -319,4 +319,22 @@ def nearest_rows(module, data: TrainingData, codes: np.ndarray | None):
         closer = found < best
         index[closer] = rows.start + nearest[closer]
         best[closer] = found[closer]
-    return index, best
+    return index, distances_to(module, data, index)
+
+
+def distances_to(module, data: TrainingData, index: np.ndarray) -> np.ndarray:
+    """Distance (P,) of each prototype to its own sample, in float64.
+
+    It is 0 where the prototype is that sample to the last bit, and nowhere else: in
+    float32 the distance to a sample close by may round to 0 as well.
+    """
+    double = copy.deepcopy(module).double().cpu()
+    distance = np.empty(len(index))
+    for part in chunks(len(index), 64):
+        x = torch.from_numpy(data.dense(index[part]))
+        with torch.inference_mode():
+            sites = module.encoder(x.to(module.prototypes.device))
+            same = (sites == module.prototypes[part, None]).all(2).any(1).cpu().numpy()
+            found = double(x.double())["distances"][:, part].diagonal().numpy()
+        distance[part] = np.where(same, 0.0, np.maximum(found, np.finfo(float).tiny))
+    return distance

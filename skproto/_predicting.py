@@ -238,7 +238,7 @@ class PrototypePredictor(
             ``explanation.contributions.sum(axis=1) + explanation.bias`` equals
             :meth:`decision_function`.
         """
-        index = getattr(X, "index", None)
+        index = X.index if hasattr(X, "iloc") else None
         X = self._check_input(X)
         index = np.arange(X.shape[0]) if index is None else np.asarray(index)
         return self._explanation(self._forward(X), X, index)

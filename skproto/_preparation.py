@@ -18,6 +18,9 @@ from skproto.utils._sklearn import check_sample_weight
 # fit into float32.
 MAX_SCALED = 1e15
 
+# Ratio of largest magnitudes up to which sparse features share one scale.
+MAX_PEAK_RATIO = 1e3
+
 # Weights whose sums and ratios fit into float32.
 MIN_WEIGHT, MAX_WEIGHT, MAX_SPREAD = 1e-100, 1e100, 1e30
 
@@ -132,16 +135,15 @@ class Scaling:
 def fit_scaling(X, weight: np.ndarray, standardize: bool) -> Scaling:
     """Weighted mean and standard deviation of every feature.
 
-    Sparse features are divided by their largest magnitude and keep their zeros.
-    Features that do not vary get scale 1.
+    Features that do not vary get scale 1. Sparse features keep their zeros, see
+    :func:`sparse_scale`.
     """
     n_features = X.shape[1]
     center, scale = np.zeros(n_features), np.ones(n_features)
     if not standardize:
         return Scaling(center, scale)
     if sp.issparse(X):
-        peak = np.asarray(abs(X).max(axis=0).todense(), dtype=np.float64).ravel()
-        return Scaling(center, np.where(peak > 0, peak, 1.0))
+        return Scaling(center, sparse_scale(X))
     # Dividing by the peak first keeps squares of 1e300 finite.
     peak = np.abs(X).max(axis=0).astype(np.float64)
     peak = np.where(peak > 0, peak, 1.0)
@@ -156,6 +158,21 @@ def fit_scaling(X, weight: np.ndarray, standardize: bool) -> Scaling:
     # A subnormal peak times a spread may vanish.
     scale = np.where(varies, spread * peak, 1.0)
     return Scaling(mean * peak, np.where(scale > 0, scale, 1.0))
+
+
+def sparse_scale(X) -> np.ndarray:
+    """Scale of sparse features: their largest magnitude, one for all if they are near.
+
+    Largest magnitudes within a factor of 1,000 are one scale: the words of texts keep
+    the weights that they came with. Otherwise each feature has its own.
+    """
+    peak = np.asarray(abs(X).max(axis=0).todense(), dtype=np.float64).ravel()
+    present = peak > 0
+    if not present.any():
+        return np.ones_like(peak)
+    if peak.max() <= MAX_PEAK_RATIO * peak[present].min():
+        return np.full_like(peak, np.median(peak[present]))
+    return np.where(present, peak, 1.0)
 
 
 def total_weight(y, codes, classes, sample_weight, class_weight) -> np.ndarray:

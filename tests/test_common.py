@@ -95,6 +95,7 @@ OWN_DEFAULTS = {
     "alpha": "It is the weight of another penalty in each model.",
     "loss": "Each family has its own losses.",
     "init": "A tree starts from samples, the others from cluster centres.",
+    "p0": "Wide kernels make the shares of CBC readable, narrow ones serve RBF.",
     "lr": "The step that suits the parameters of each model.",
     "batch_size": "A tree takes more steps on small data.",
     "sigma": "Widths of RBF detectors follow the data, those of RSLVQ are shared.",

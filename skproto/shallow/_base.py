@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from skproto import _preparation as preparation
 from skproto._fitting import keeps_state_on_error
 from skproto.base import PrototypeClassifier
-from skproto.training import TrainingData, chunks
+from skproto.training import AtStart, Phase, TrainingData, chunks
 from skproto.utils import _parameters as rules
 from skproto.utils._initialization import start_class_prototypes, start_prototypes
 from skproto.utils._random import random_source
@@ -31,6 +32,10 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
     prototypes.
     """
 
+    # Prefixes of the parameters that adjust to prototypes that have been projected.
+    _adjusts: ClassVar[tuple[str, ...]] = ()
+    # Root mean variance of the features of sparse samples.
+    _spread = 1.0
     # Fitted attributes with one entry for each prototype.
     _per_prototype: ClassVar[tuple[str, ...]] = (
         "prototypes_",
@@ -78,7 +83,7 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
     def _start(self, data: TrainingData, encoder) -> tuple[np.ndarray, np.ndarray]:
         """Return starting prototypes (P, D) and their class codes (P,)."""
         counts = self._class_counts(data)
-        Z = encode(encoder, data)
+        Z = self._encoded(encoder, data)
         if isinstance(self.init, str):
             return start_class_prototypes(
                 Z, data.y, data.weight, counts, self.init, data.rng
@@ -95,7 +100,7 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
 
     def _start_shared(self, data: TrainingData, encoder, n_prototypes: int):
         """Return class-less starting prototypes (P, D)."""
-        Z = encode(encoder, data)
+        Z = self._encoded(encoder, data)
         if isinstance(self.init, str):
             points = start_prototypes(Z, data.weight, n_prototypes, self.init, data.rng)
             if len(points) < n_prototypes and self.init != "mean":
@@ -114,6 +119,12 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
             )
         return self._given_points(points, encoder)
 
+    def _encoded(self, encoder, data: TrainingData):
+        Z = encode(encoder, data)
+        if sp.issparse(Z):
+            self._spread = min(1.0, spread_of_sparse(Z))
+        return Z
+
     def _given_points(self, points: np.ndarray, encoder) -> np.ndarray:
         if points.shape[1] != self.n_features_in_:
             raise ValueError(
@@ -124,15 +135,41 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
         with torch.no_grad():
             return encoder(scaled)[:, 0].numpy().astype(np.float64)
 
+    # -- training ----------------------------------------------------------------------
+
+    def _phases(self) -> list[Phase]:
+        joint = super()._phases()[0]
+        if self._spread < 1:
+            # A step of Adam moves every coordinate by lr: far, in many dimensions of
+            # little spread such as the words of texts.
+            rates = {"prototypes": joint.lr * self._spread}
+            joint = replace(joint, group_lr=rates)
+        n_adjust = self.max_epochs_ // 4
+        if not (self.project_prototypes and self._adjusts and n_adjust):
+            return [joint]
+        adjust = replace(
+            joint,
+            name="adjust",
+            max_epochs=n_adjust,
+            trainable=self._adjusts,
+            callbacks=(*joint.callbacks, AtStart(self._project_onto)),
+        )
+        return [replace(joint, max_epochs=joint.max_epochs - n_adjust), adjust]
+
     # -- after training ----------------------------------------------------------------
 
     def _finish(self, module, data: TrainingData) -> None:
-        if self.project_prototypes:
-            self._project_onto(module, data)
+        if not self.project_prototypes:
+            return
+        before = self.__dict__.pop("_accuracy_before", None)
+        self._project_onto(module, data)
+        if before is not None:
+            self.projection_accuracy_[0] = before
 
-    def _project_onto(self, module, data: TrainingData) -> None:
+    def _project_onto(self, module, data) -> None:
         """Move the prototypes and report what it does to the accuracy."""
         before = self._accuracy(module, data)
+        self._accuracy_before = before
         self._projected = self._move_to_rows(module, data)
         self.projection_accuracy_ = np.array([before, self._accuracy(module, data)])
 
@@ -143,8 +180,8 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
             x = torch.from_numpy(data.dense(rows)).to(module.prototypes.device)
             with torch.inference_mode():
                 outputs = {k: v.cpu().numpy() for k, v in module(x).items()}
-            right[rows] = self._codes(outputs) == data.y[rows]
-        return float(np.average(right, weights=data.weight))
+            right[rows] = self._codes(outputs) == np.asarray(data.y[rows])
+        return float(np.average(right, weights=np.asarray(data.weight)))
 
     def _move_to_rows(self, module, data: TrainingData) -> np.ndarray:
         """Put every prototype on its nearest eligible sample; return their numbers."""
@@ -239,6 +276,7 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
         latent = module.prototypes.detach().cpu().numpy().astype(np.float64)
         index, distance = nearest_rows(module, data, None)
         projected = self.__dict__.pop("_projected", None)
+        self.__dict__.pop("_accuracy_before", None)
         if projected is not None:
             index, distance = projected, np.zeros_like(distance)
         rows = X[data.rows[index]]
@@ -268,6 +306,13 @@ def automatic_counts(n_samples: np.ndarray) -> np.ndarray:
     """
     counts = np.rint(0.25 * np.sqrt(n_samples)).astype(int)
     return np.clip(counts, 1, MAX_AUTOMATIC)
+
+
+def spread_of_sparse(Z: sp.csr_array) -> float:
+    """Root of the mean variance of the features."""
+    mean_square = Z.multiply(Z).sum() / (Z.shape[0] * Z.shape[1])
+    squared_mean = np.square(np.asarray(Z.mean(axis=0))).mean()
+    return float(np.sqrt(max(mean_square - squared_mean, 0.0)))
 
 
 def encode(encoder, data: TrainingData) -> np.ndarray | sp.csr_array:
@@ -313,7 +358,7 @@ def nearest_rows(module, data: TrainingData, codes: np.ndarray | None):
         with torch.inference_mode():
             distances = module(x)["distances"].double().cpu().numpy()
         if codes is not None:
-            distances[data.y[rows, None] != codes] = np.inf
+            distances[np.asarray(data.y[rows])[:, None] != codes] = np.inf
         nearest = distances.argmin(axis=0)
         found = distances[nearest, np.arange(n_prototypes)]
         closer = found < best

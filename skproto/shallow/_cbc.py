@@ -78,9 +78,9 @@ class CBCClassifier(RBFNetworkClassifier):
     train_sigma : bool, default=True
         Whether the widths are learned.
 
-    p0 : float, default=0.01
+    p0 : float, default=0.3
         Detection at one spread beyond the mean distance, for ``sigma="auto"``. Smaller
-        values make narrower kernels.
+        values make narrower kernels, whose detections are small for most samples.
 
     loss : {"nll", "margin", "robust"}, default="nll"
         "nll" is the negative log likelihood of the normalised scores. "margin" asks
@@ -121,7 +121,9 @@ class CBCClassifier(RBFNetworkClassifier):
 
     standardize : bool, default=True
         Whether to centre every feature and divide it by its standard deviation
-        inside the model. Sparse features are divided by their largest magnitude.
+        inside the model. Sparse features are divided by the median of their
+        largest magnitudes, or each by its own where these differ more than a
+        thousandfold.
 
     solver : {"auto", "lbfgs", "adam", "adamw"}, default="auto"
         "lbfgs" uses all samples at once with a strong Wolfe line search, merges
@@ -305,7 +307,7 @@ class CBCClassifier(RBFNetworkClassifier):
         sigma="auto",
         shared_sigma=False,
         train_sigma=True,
-        p0=0.01,
+        p0=0.3,
         loss="nll",
         margin=None,
         certificate="envelope",

@@ -103,7 +103,9 @@ class RBFClassifier(RBFNetworkClassifier):
 
     standardize : bool, default=True
         Whether to centre every feature and divide it by its standard deviation
-        inside the model. Sparse features are divided by their largest magnitude.
+        inside the model. Sparse features are divided by the median of their
+        largest magnitudes, or each by its own where these differ more than a
+        thousandfold.
 
     solver : {"auto", "lbfgs", "adam", "adamw"}, default="auto"
         "lbfgs" uses all samples at once with a strong Wolfe line search, merges

@@ -41,6 +41,7 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
 
     _module_class = RBFNetwork
     _certificates = ("envelope", "closed", "theorem")
+    _adjusts = ("kernel", "head", "metric")
     _per_prototype = (*CertifiedPrototypeClassifier._per_prototype, "sigma_")
     _parameter_rules = CertifiedPrototypeClassifier._parameter_rules.extended(
         n_prototypes=(rules.none(), rules.integer(1)),

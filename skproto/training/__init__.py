@@ -1,6 +1,7 @@
 """skorch glue: the net, in-memory batches, phases and callbacks."""
 
 from skproto.training._callbacks import (
+    AtStart,
     ContextBridge,
     Convergence,
     HeldOutStopping,
@@ -19,6 +20,7 @@ from skproto.training._phases import (
 
 __all__ = [
     "SOLVERS",
+    "AtStart",
     "BatchDataset",
     "BatchLoader",
     "ContextBridge",

@@ -97,6 +97,23 @@ class Convergence(Callback):
             raise PhaseEndError
 
 
+class AtStart(Callback):
+    """Do something to the module when a phase starts.
+
+    Parameters
+    ----------
+    action : callable
+        Takes the module and the training data set.
+    """
+
+    def __init__(self, action):
+        self.action = action
+
+    def on_train_begin(self, net, X=None, **kwargs):
+        """Do it."""
+        self.action(net.module_, X)
+
+
 class ProgressLine(Callback):
     """Show the epoch and the loss on one line that is written over.
 

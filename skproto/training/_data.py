@@ -115,6 +115,15 @@ class BatchDataset(torch.utils.data.Dataset):
         """Return samples, codes and weights at `index`."""
         return self._rows(index), (self.y[index], self.weight[index])
 
+    def dense(self, index: np.ndarray | slice) -> np.ndarray:
+        """Rows as a dense float32 array of shape (n_rows, n_features)."""
+        rows = index if isinstance(index, slice) else torch.as_tensor(index)
+        return self._rows(rows).numpy()
+
+    def chunks(self, size: int = 8192) -> Iterator[slice]:
+        """Consecutive slices that cover all rows, `size` rows each."""
+        return chunks(len(self), size)
+
     def whole(self) -> Batch:
         """Return all samples as one batch, always the same tensors."""
         if self._whole is None:

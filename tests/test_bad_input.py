@@ -41,7 +41,8 @@ def make(cls, **parameters):
 def works(model, samples=NEW):
     """Check that a fitted model predicts finite numbers of the right shape."""
     proba = model.predict_proba(samples)
-    assert proba.shape == (samples.shape[0], len(model.classes_))
+    n_samples = len(samples) if isinstance(samples, list) else samples.shape[0]
+    assert proba.shape == (n_samples, len(model.classes_))
     assert np.isfinite(proba).all()
     assert np.isfinite(model.decision_function(samples)).all()
     assert np.isfinite(model.transform(samples)).all()

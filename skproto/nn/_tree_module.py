@@ -229,6 +229,12 @@ class SoftPrototypeTree(CountingLeaves):
             "log_path": log_path,
         }
 
+    def radii(self) -> Tensor | None:
+        """Return the radii of the prototypes (N,), None for the paper's kernel."""
+        if self.log_radius is None:
+            return None
+        return ops.bounded(self.log_radius).exp()
+
     def _decide(self, squared: Tensor) -> ops.Decisions:
         """Soft decisions from squared distances."""
         if self.log_radius is None:

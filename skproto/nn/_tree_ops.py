@@ -84,9 +84,14 @@ def radius_kernel(squared: Tensor, log_radius: Tensor, sharpness: float) -> Deci
     return Decisions(torch.exp2(-bits), -exponent, log_complement(exponent))
 
 
+def bounded(log_radius: Tensor) -> Tensor:
+    """Return the log radii that count: those of float32 distances."""
+    return log_radius.clamp(-_MAX_LOG_RADIUS, _MAX_LOG_RADIUS)
+
+
 def _bits(squared: Tensor, log_radius: Tensor, sharpness: float) -> Tensor:
     """Return (d / r)^sharpness, which is -log2 of the presence."""
-    log_radius = log_radius.clamp(-_MAX_LOG_RADIUS, _MAX_LOG_RADIUS)
+    log_radius = bounded(log_radius)
     power = sharpness / 2
     limit = min(_MAX_EXPONENT ** (1 / power), _MAX_EXPONENT)
     ratio = (squared * torch.exp(-2 * log_radius)).clamp(max=limit)

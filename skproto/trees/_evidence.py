@@ -123,7 +123,7 @@ class ExplainedTree(PrototypeClassifier):
             # exp(-d) is the radius kernel of sharpness 1 with radius log 2.
             self.radii_ = np.full(structure.n_inner, math.log(2))
         else:
-            self.radii_ = _array(tree.log_radius.exp())
+            self.radii_ = _array(tree.radii())
         self.feature_weights_ = self._read_feature_weights()
         self.tree_ = TreeTable(
             children_left=structure.children_left,

@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skproto.persistence import load, save, trusted_types
 from skproto.shallow import CBCClassifier, RBFClassifier
+from skproto.trees import ProtoTreeClassifier
 from skproto.utils import all_estimators
 
 pytest.importorskip("skops", reason="skops is an optional dependency")
@@ -26,7 +27,12 @@ def make_encoder(n_features):
 @pytest.fixture(scope="module", params=[cls for _, cls in all_estimators()])
 def fitted(request):
     names = np.array(["setosa", "versicolor", "virginica"])
-    return request.param(random_state=0).fit(X, names[y])
+    model = request.param(random_state=0)
+    if "estimator" in model.get_params():
+        model.set_params(estimator=ProtoTreeClassifier(max_epochs=5), n_estimators=2)
+    else:
+        model.set_params(max_epochs=5)
+    return model.fit(X, names[y])
 
 
 def test_same_bits(fitted, tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d, validate_data
@@ -99,11 +100,11 @@ class Scaling:
 
     def apply(self, X) -> np.ndarray:
         """Scale rows and return them dense, in float32."""
-        scaled = np.empty(X.shape, dtype=np.float32)
         X, center, scale = self._operands(X)
-        with np.errstate(over="ignore", invalid="ignore"):
-            np.divide(X - center, scale, out=scaled, casting="same_kind")
-        return scaled
+        # torch shares the work between threads; it takes only plain, writable memory.
+        rows = torch.from_numpy(np.require(X, requirements=["C", "W"]))
+        shifted = rows - torch.from_numpy(center)
+        return shifted.div_(torch.from_numpy(scale)).float().numpy()
 
     def apply_double(self, X) -> np.ndarray:
         """Scale rows and return them dense, in float64."""

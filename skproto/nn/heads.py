@@ -55,9 +55,11 @@ class LinearHead(nn.Module):
         return 0.5 * self.weight.square().sum()
 
     def forward(self, log_activations: Tensor) -> dict[str, Tensor]:
-        """Return ``{"scores": (n, K)}`` from log activations (n, P)."""
-        detections, weight = _operands(log_activations.exp(), self.weight, self)
-        return {"scores": detections @ weight + self.bias}
+        """Return scores (n, K) and activations from log activations (n, P)."""
+        activations = log_activations.exp()
+        detections, weight = _operands(activations, self.weight, self)
+        scores = detections @ weight + self.bias
+        return {"scores": scores, "activations": activations}
 
 
 class ReasoningHead(nn.Module):
@@ -112,14 +114,15 @@ class ReasoningHead(nn.Module):
     def forward(self, log_activations: Tensor) -> dict[str, Tensor]:
         """Return scores (n, K), log scores and concept agreements (n, M).
 
-        Without absence, "activations" (n, P) are returned too. Where all detections
-        are smaller than the smallest float, they, and with them the scores, are
+        "activations" (n, P) are returned too. Without absence, where all of them are
+        smaller than the smallest float, they, and with them the scores, are
         multiplied by one number: their proportions are what tells the classes apart.
         """
         positive, negative = self.tables()
         if not self.negative:
             return self._present(log_activations, positive)
-        detections, positive = _operands(log_activations.exp(), positive, self)
+        activations = log_activations.exp()
+        detections, positive = _operands(activations, positive, self)
         negative = negative.to(positive)
         concepts = detections @ (positive - negative) + negative.sum(0)
         # A sum of products of probabilities; rounding may leave it below 0.
@@ -129,6 +132,7 @@ class ReasoningHead(nn.Module):
             "scores": self.best(concepts),
             "log_scores": self.best(log_concepts),
             "concepts": concepts,
+            "activations": activations,
         }
 
     def _present(self, log_activations: Tensor, positive: Tensor) -> dict[str, Tensor]:
@@ -219,13 +223,19 @@ class OriginalReasoningHead(nn.Module):
     def forward(self, log_activations: Tensor) -> dict[str, Tensor]:
         """Return scores (n, K), their logarithm and concept agreements."""
         positive, negative = self.tables()
-        detections, positive = _operands(log_activations.exp(), positive, self)
+        activations = log_activations.exp()
+        detections, positive = _operands(activations, positive, self)
         negative = negative.to(positive)
         scores = detections @ (positive - negative) + negative.sum(0)
         scores = scores.clamp_min(0.0)
         tiny = torch.finfo(scores.dtype).tiny
         log_scores = scores.clamp_min(tiny).log()
-        return {"scores": scores, "log_scores": log_scores, "concepts": scores}
+        return {
+            "scores": scores,
+            "log_scores": log_scores,
+            "concepts": scores,
+            "activations": activations,
+        }
 
     def best(self, concepts: Tensor) -> Tensor:
         """Return the concepts: every class has one."""

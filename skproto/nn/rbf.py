@@ -76,6 +76,9 @@ class RBFNetwork(nn.Module):
         }
         self.encoder = SiteEncoder() if encoder is None else encoder
         self.prototypes = nn.Parameter(torch.zeros(n_prototypes, dim))
+        # Where the prototypes started: a penalty holds training near.
+        self.start: Tensor
+        self.register_buffer("start", torch.zeros(n_prototypes, dim))
         self.metric = LVQMetric(dim, metric)
         self.kernel = RBFKernel(n_prototypes, exponent, shared_sigma, train_sigma)
         self.head: LinearHead | OriginalReasoningHead | ReasoningHead
@@ -86,6 +89,16 @@ class RBFNetwork(nn.Module):
         else:
             negative = head == "reasoning"
             self.head = ReasoningHead(n_prototypes, n_classes, n_reasonings, negative)
+
+    @torch.no_grad()
+    def set_prototypes(self, points) -> None:
+        """Put the prototypes at points (P, D) and remember them as the start."""
+        self.prototypes.copy_(torch.as_tensor(points))
+        self.start.copy_(self.prototypes)
+
+    def drift(self) -> Tensor:
+        """Half the summed squared distance of the prototypes from their start."""
+        return 0.5 * (self.prototypes - self.start).square().sum()
 
     def stretch(self) -> Tensor | None:
         """Factor of every dimension in the metric, (D,); None if Euclidean."""
@@ -108,7 +121,6 @@ class RBFNetwork(nn.Module):
         squared = self.nearest_sites(x)
         log_activations = self.kernel(squared)
         return {
-            "activations": log_activations.exp(),
             **self.head(log_activations),
             "log_activations": log_activations,
             "distances": root(squared),
@@ -132,7 +144,7 @@ class RBFNetwork(nn.Module):
         config = {**self.config, "n_prototypes": int(kept.sum())}
         network = RBFNetwork(**config, encoder=self.encoder)
         state = dict(self.state_dict())
-        names = ["prototypes", "head.weight", "head.logits"]
+        names = ["prototypes", "start", "head.weight", "head.logits"]
         if len(self.kernel.log_sigma) == len(kept):
             names += ["kernel.log_sigma", "kernel.start"]
         for name in set(names) & set(state):

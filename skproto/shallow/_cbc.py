@@ -102,6 +102,11 @@ class CBCClassifier(RBFNetworkClassifier):
         Penalty on the squared logarithm of a width over its start, relative to the
         loss of one sample; 0 lets widths degenerate.
 
+    prototype_penalty : float, default=0.3
+        Penalty on the squared distance of a prototype from its start in the scaled
+        space, relative to the loss of one sample. Larger values keep prototypes
+        among the samples; 0 lets them drift to values that no sample has.
+
     entropy_weight : float, default=0.0
         Penalty on the entropy of each concept's component prior; larger values leave
         fewer components per class.
@@ -313,6 +318,7 @@ class CBCClassifier(RBFNetworkClassifier):
         certificate="envelope",
         alpha=0.03,
         width_penalty=2.0,
+        prototype_penalty=0.3,
         entropy_weight=0.0,
         init="kmeans",
         project_prototypes=False,
@@ -364,6 +370,7 @@ class CBCClassifier(RBFNetworkClassifier):
         self.certificate = certificate
         self.alpha = alpha
         self.width_penalty = width_penalty
+        self.prototype_penalty = prototype_penalty
         self.entropy_weight = entropy_weight
         self.init = init
         self.project_prototypes = project_prototypes

@@ -88,6 +88,11 @@ class RBFClassifier(RBFNetworkClassifier):
         Penalty on the squared logarithm of a width over its start, relative to the
         loss of one sample; 0 lets widths degenerate.
 
+    prototype_penalty : float, default=0.3
+        Penalty on the squared distance of a prototype from its start in the scaled
+        space, relative to the loss of one sample. Larger values keep prototypes
+        among the samples; 0 lets them drift to values that no sample has.
+
     init : {"kmeans", "sample", "mean"} or array-like, default="kmeans"
         Where prototypes start: k-means centres, distinct samples, one mean, or
         points of shape (n_prototypes, n_features) in the user's units.
@@ -278,6 +283,7 @@ class RBFClassifier(RBFNetworkClassifier):
         certificate="envelope",
         alpha=0.03,
         width_penalty=2.0,
+        prototype_penalty=0.3,
         init="kmeans",
         project_prototypes=False,
         encoder=None,
@@ -327,6 +333,7 @@ class RBFClassifier(RBFNetworkClassifier):
         self.certificate = certificate
         self.alpha = alpha
         self.width_penalty = width_penalty
+        self.prototype_penalty = prototype_penalty
         self.init = init
         self.project_prototypes = project_prototypes
 

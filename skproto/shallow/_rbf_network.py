@@ -55,6 +55,7 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
         margin=(rules.none(), rules.real(0)),
         certificate=rules.options("envelope", "theorem"),
         width_penalty=rules.real(0, ends="[)"),
+        prototype_penalty=rules.real(0, ends="[)"),
     )
 
     def _head(self) -> str:
@@ -80,7 +81,7 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
             encoder=encoder,
         )
         with torch.no_grad():
-            module.prototypes.copy_(torch.as_tensor(points))
+            module.set_prototypes(points)
             self._start_widths(module, data)
             self._start_head(module.head, class_shares(module, data, codes), data.rng)
         return module
@@ -157,6 +158,9 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
         total = self._n_distinct
         if self.alpha:
             terms.append(Penalty(weight_decay, "weight_decay", self.alpha / total))
+        if self.prototype_penalty:
+            weight = self.prototype_penalty / total
+            terms.append(Penalty(prototype_drift, "prototype_drift", weight))
         if self.width_penalty and self.train_sigma:
             weight = self.width_penalty / total
             terms.append(Penalty(width_drift, "width_drift", weight))
@@ -230,6 +234,11 @@ def class_shares(module, data: TrainingData, codes) -> torch.Tensor:
 def weight_decay(module) -> torch.Tensor:
     """Half the sum of the squared weights or logits of the head."""
     return module.head.half_squared_norm()
+
+
+def prototype_drift(module) -> torch.Tensor:
+    """Half the summed squared distance of the prototypes from their start."""
+    return module.drift()
 
 
 def width_drift(module) -> torch.Tensor:

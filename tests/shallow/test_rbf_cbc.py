@@ -60,7 +60,7 @@ def test_activation_is_one_at_a_prototype(cls):
 
 def test_positive_reasoning_is_the_convex_rbf_network():
     X, y = IRIS
-    cbc = CBCClassifier(3, reasoning="positive", random_state=0).fit(X, y)
+    cbc = CBCClassifier(3, reasoning="positive", p0=0.01, random_state=0).fit(X, y)
     rbf = RBFClassifier(3, head="convex", random_state=0).fit(X, y)
     assert (cbc.reasoning_negative_ == 0).all()
     np.testing.assert_array_equal(cbc.decision_function(X), rbf.decision_function(X))

@@ -52,6 +52,12 @@ def default_estimators():
     return [cls(**BRIEF.get(name, {})) for name, cls in all_estimators()]
 
 
+def listed(mark):
+    """Parametrize by a list: scikit-learn < 1.9.1 gives a generator, pytest objects."""
+    names, values = mark.args
+    return pytest.mark.parametrize(names, list(values), **mark.kwargs)
+
+
 def expected_failures(estimator):
     return EXPECTED_FAILURES.get(type(estimator).__name__, {})
 
@@ -59,8 +65,10 @@ def expected_failures(estimator):
 # Data of a few samples give fewer prototypes than asked for, and say so.
 @pytest.mark.filterwarnings("ignore:.*distinct samples:UserWarning")
 @pytest.mark.filterwarnings("ignore:A tree of depth:UserWarning")
-@parametrize_with_checks(
-    default_estimators() + TRAINED, expected_failed_checks=expected_failures
+@listed(
+    parametrize_with_checks(
+        default_estimators() + TRAINED, expected_failed_checks=expected_failures
+    )
 )
 def test_scikit_learn_checks(estimator, check):
     check(estimator)

@@ -100,7 +100,13 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
         index = np.arange(len(data))
         if len(data) > MAX_WIDTH_SAMPLES:
             index = np.sort(data.rng.choice(index, MAX_WIDTH_SAMPLES, replace=False))
-        squared = module.nearest_sites(torch.from_numpy(data.dense(index)))
+        sample = data.subset(index)
+        squared = torch.cat(
+            [
+                module.nearest_sites(torch.from_numpy(sample.dense(rows)))
+                for rows in sample.chunks()
+            ]
+        )
         powered = squared if self.kernel == "squared" else root(squared)
         weight = torch.from_numpy(data.weight[index])
         widths = width_rule(powered.double(), self.p0, weight)

@@ -10,6 +10,9 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+# Entries of a chunk of rows that is made dense.
+CHUNK_ENTRIES = 4_000_000
+
 Batch = tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -69,9 +72,14 @@ class TrainingData:
             rows=self.rows[index],
         )
 
-    def chunks(self, size: int = 8192) -> Iterator[slice]:
-        """Consecutive slices that cover all rows, `size` rows each."""
-        return chunks(len(self), size)
+    def chunks(self) -> Iterator[slice]:
+        """Consecutive slices that cover all rows, few of them where rows are long."""
+        return chunks(len(self), chunk_rows(self.n_features))
+
+
+def chunk_rows(n_features: int) -> int:
+    """Return how many rows of so many features are made dense at a time."""
+    return int(np.clip(CHUNK_ENTRIES // max(n_features, 1), 64, 8192))
 
 
 def chunks(n_rows: int, size: int) -> Iterator[slice]:
@@ -120,9 +128,9 @@ class BatchDataset(torch.utils.data.Dataset):
         rows = index if isinstance(index, slice) else torch.as_tensor(index)
         return self._rows(rows).numpy()
 
-    def chunks(self, size: int = 8192) -> Iterator[slice]:
-        """Consecutive slices that cover all rows, `size` rows each."""
-        return chunks(len(self), size)
+    def chunks(self) -> Iterator[slice]:
+        """Consecutive slices that cover all rows, few of them where rows are long."""
+        return chunks(len(self), chunk_rows(self.X.shape[1]))
 
     def whole(self) -> Batch:
         """Return all samples as one batch, always the same tensors."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import numbers
+from abc import abstractmethod
 from typing import ClassVar
 
 import numpy as np
@@ -29,13 +30,13 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
     # Outputs of the module that tell where float32 does not do.
     _doubt_keys: ClassVar[tuple[str, ...]] = ("log_scores",)
 
+    @abstractmethod
     def _certified_radius(self, module, x, codes, method, norm) -> torch.Tensor:
         """Radius (n,) in a norm for scaled rows x (n, f) and class codes, float64."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _certificate_width(self) -> int:
         """Entries of intermediate arrays per sample."""
-        raise NotImplementedError
 
     # -- predicting --------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -58,9 +59,9 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
         prototype_penalty=rules.real(0, ends="[)"),
     )
 
+    @abstractmethod
     def _head(self) -> str:
         """Name of the head, see :class:`~skproto.nn.RBFNetwork`."""
-        raise NotImplementedError
 
     def _make_module(self, data: TrainingData) -> RBFNetwork:
         encoder, dim = self._make_encoder(data.n_features)
@@ -112,9 +113,9 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
         widths = width_rule(powered.double(), self.p0, weight)
         module.kernel.set_sigma(widths.mean() if self.shared_sigma else widths)
 
+    @abstractmethod
     def _start_head(self, head, shares: torch.Tensor, rng) -> None:
         """Start the head from the class shares (P, K) around each prototype."""
-        raise NotImplementedError
 
     def _margin_kind(self) -> str:
         # Where probabilities are the scores over their sum, the plain difference of
@@ -144,9 +145,9 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
         # The hinge on a radius has kinks on which a line search gets stuck.
         return "adam" if self.loss == "robust" else super()._auto_solver(X)
 
+    @abstractmethod
     def _main_term(self):
         """Return the loss term that the `loss` parameter names."""
-        raise NotImplementedError
 
     def _named_term(self, loss: str):
         margin = self.margin
@@ -203,9 +204,9 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
         factor = 1.0 if stretch is None else float(stretch.detach().max())
         return factor * super()._encoder_stretch()
 
+    @abstractmethod
     def _read_head(self) -> None:
         """Set the fitted attributes that describe the head."""
-        raise NotImplementedError
 
     def _tables(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the two tables of the head, see its `tables`, in float64."""

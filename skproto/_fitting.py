@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import copy
 import warnings
+from dataclasses import replace
 from functools import wraps
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 import torch
 from sklearn.model_selection import train_test_split
 
+from skproto import _images as images
 from skproto import _preparation as preparation
-from skproto.nn.encoders import make_encoder
+from skproto.nn.encoders import SiteEncoder, make_encoder
 from skproto.training import (
     BatchDataset,
     ContextBridge,
@@ -34,6 +35,9 @@ from skproto.utils._sklearn import (
 
 # Above this many entries of X, solver="auto" takes mini-batches.
 FULL_BATCH_ENTRIES = 2_000_000
+
+# Above this many entries the sites of a frozen encoder are not kept in memory.
+MAX_CACHED_ENTRIES = 2**30
 
 # Steps of a mini-batch solver that max_epochs="auto" aims at.
 AUTO_STEPS = 1500
@@ -84,23 +88,35 @@ def _final_loss(net) -> float:
     return losses[-1] if losses else np.inf
 
 
+def _shown(shape: tuple[int, ...]) -> str:
+    return str(shape[0]) if len(shape) == 1 else str(shape)
+
+
 class FittingMixin(CallbackSupportMixin):
     """The part of :class:`~skproto.base.PrototypeClassifier` that fits."""
 
     prototype_indices_: np.ndarray
+    # Settings of the encoder beside what the user asks for.
+    _encoder_settings: ClassVar[dict[str, Any]] = {}
+    # Augmented versions of a batch that the loss compares.
+    _n_views: ClassVar[int] = 1
+    # What encoder="auto" stands for, by kind of sample.
+    _auto_encoders: ClassVar[dict[str, str]] = {"table": "identity", "image": "conv"}
 
     @keeps_state_on_error
     @with_callbacks
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y=None, sample_weight=None):
         """Fit the prototypes to training samples.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training samples. Sparse input is made dense batch by batch.
+            Training samples. Sparse input is made dense batch by batch. Images come as
+            an array or a memory map of shape (n_samples, n_channels, height, width) or
+            (n_samples, height, width), bytes or floats, or as a torch Dataset.
 
         y : array-like of shape (n_samples,)
-            Class labels of any kind.
+            Class labels of any kind. None where a Dataset carries them.
 
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights; a sample of weight 0 counts as absent. None means
@@ -120,15 +136,17 @@ class FittingMixin(CallbackSupportMixin):
         rng = random_source(self.random_state)
         self._resolve(X)
         if previous is None:
-            scaling = preparation.fit_scaling(X, weight, self.standardize)
+            scaling = self._fit_scaling(X, weight)
             self.center_, self.scale_ = scaling.center, scaling.scale
         parts = preparation.training_data(X, y, weight, self._scaling)
         data = TrainingData(**parts, n_classes=len(self.classes_), rng=rng)
         self._n_distinct = len(data)
         with _seeded_torch(rng.randint(2**31 - 1), self.device):
+            data = self._encode_once(data, previous)
             module = previous["module"] if previous else self._make_module(data)
             self._train(module, data, passed, previous)
             self._finish(self._module, data)
+        self.__dict__.pop("_frozen_encoder", None)
         self._collect(self._module, data, X)
         self._number_prototypes(rows)
         return self
@@ -141,18 +159,18 @@ class FittingMixin(CallbackSupportMixin):
     def _previous_module(self) -> dict[str, Any] | None:
         if not self.warm_start or not hasattr(self, "net_"):
             return None
-        names = ("classes_", "n_features_in_", "history_")
+        names = ("classes_", "_input_shape", "history_")
         previous = {name: getattr(self, name) for name in names}
         return {"module": copy.deepcopy(self._module), **previous}
 
     def _check_same_task(self, previous) -> None:
-        same = previous["n_features_in_"] == self.n_features_in_
+        same = previous["_input_shape"] == self._input_shape
         if not same or not np.array_equal(previous["classes_"], self.classes_):
             raise ValueError(
                 f"warm_start=True needs the classes and the number of features of the "
                 f"fit before: {previous['classes_'].tolist()} and "
-                f"{previous['n_features_in_']}. Got {self.classes_.tolist()} and "
-                f"{self.n_features_in_}."
+                f"{_shown(previous['_input_shape'])}. Got {self.classes_.tolist()} and "
+                f"{_shown(self._input_shape)}."
             )
 
     def _validate_training(self, X, y, sample_weight):
@@ -176,13 +194,16 @@ class FittingMixin(CallbackSupportMixin):
 
     def _resolve(self, X) -> None:
         """Resolve the parameters that may be "auto"."""
+        self.encoder_ = self.encoder
+        if isinstance(self.encoder, str) and self.encoder == "auto":
+            self.encoder_ = self._auto_encoders[preparation.kind_of(X)]
         self.solver_ = self.solver
         if self.solver == "auto":
             self.solver_ = self._auto_solver(X)
-        if self.solver_ == "lbfgs" and sp.issparse(X):
+        if self.solver_ == "lbfgs" and not isinstance(X, np.ndarray):
             raise ValueError(
-                "The solver 'lbfgs' needs all of X at once and cannot take sparse X. "
-                "Use solver='adam', or X.toarray()."
+                "The solver 'lbfgs' needs all of X at once and cannot take images or "
+                "sparse X. Use solver='adam'; X.toarray() makes sparse X dense."
             )
         self.batch_size_ = self.batch_size
         if self.batch_size == "auto":
@@ -192,8 +213,8 @@ class FittingMixin(CallbackSupportMixin):
             self.max_epochs_ = self._auto_epochs(X.shape[0])
 
     def _auto_solver(self, X) -> str:
-        small = not sp.issparse(X) and X.size <= FULL_BATCH_ENTRIES
-        plain = self.encoder in (None, "identity", "mlp")
+        small = isinstance(X, np.ndarray) and X.size <= FULL_BATCH_ENTRIES
+        plain = self.encoder_ in (None, "identity", "mlp")
         return "lbfgs" if small and plain and not self.early_stopping else "adam"
 
     def _auto_batch_size(self, n_samples: int) -> int:
@@ -207,8 +228,44 @@ class FittingMixin(CallbackSupportMixin):
         n_batches = -(-n_samples // self.batch_size_)
         return int(np.clip(AUTO_STEPS // n_batches, 30, 300))
 
-    def _make_encoder(self, n_features: int):
-        return make_encoder(self.encoder, n_features)
+    def _fit_scaling(self, X, weight):
+        if not isinstance(X, images.SampleArray):
+            return preparation.fit_scaling(X, weight, self.standardize)
+        expected = getattr(self.encoder, "normalization", None)
+        return images.fit_channel_scaling(X, weight, self.standardize, expected)
+
+    def _make_encoder(self) -> SiteEncoder:
+        """Return the encoder, of random weights unless the user gives them."""
+        if "_frozen_encoder" in vars(self):
+            return copy.deepcopy(self._frozen_encoder)
+        return make_encoder(
+            self.encoder_,
+            self._input_shape,
+            add_on=self._add_on(),
+            frozen=self.frozen,
+            **self._encoder_settings,
+        )
+
+    def _add_on(self):
+        """Return what makes a module on sites from their dimension, or None."""
+        return None
+
+    def _encode_once(self, data: TrainingData, previous) -> TrainingData:
+        """Return the data with the sites of a frozen encoder in place of samples."""
+        if not self.frozen or self.augment is not None or not self._encodes:
+            return data
+        encoder = previous["module"].encoder if previous else self._make_encoder()
+        n_entries = len(data) * encoder.n_sites * encoder.dim
+        if len(self._input_shape) == 2 or n_entries > MAX_CACHED_ENTRIES:
+            return data
+        self._frozen_encoder = encoder.to(self.device)
+        encoder.eval()
+        with torch.no_grad():
+            parts = [
+                encoder.body_sites(torch.from_numpy(data.dense(rows)).to(self.device))
+                for rows in data.chunks()
+            ]
+        return replace(data, X=torch.cat(parts).cpu().numpy())
 
     def _train(self, module, data, passed, previous) -> None:
         train, held_out = data, None
@@ -248,6 +305,8 @@ class FittingMixin(CallbackSupportMixin):
                 device=self.device,
                 verbose=max(0, int(self.verbose) - 1),
                 iterator_train__generator=generator,
+                augment=self._augmentation(),
+                n_views=self._n_views,
             ).initialize()
         except (TypeError, ValueError) as error:
             if not self.net_params:
@@ -264,6 +323,14 @@ class FittingMixin(CallbackSupportMixin):
             BatchDataset(held_out) if held_out is not None else None,
         )
         return net, finished
+
+    def _augmentation(self):
+        """Return what changes training batches, None for nothing."""
+        if isinstance(self.augment, str):
+            from skproto.nn.augmentation import Augmentation
+
+            return Augmentation() if len(self._input_shape) == 3 else None
+        return self.augment
 
     def _history(self, previous) -> pd.DataFrame:
         history = history_frame(self.net_)
@@ -324,7 +391,7 @@ class FittingMixin(CallbackSupportMixin):
 
     def _restore_module(self, saved: dict[str, Any]) -> None:
         with _seeded_torch(0, "cpu"), warnings.catch_warnings():
-            encoder, _ = self._make_encoder(self.n_features_in_)
+            encoder = self._make_encoder()
             module = self._module_class(**saved["config"], encoder=encoder)
         tensors = {k: torch.as_tensor(v) for k, v in saved["state"].items()}
         module.load_state_dict(tensors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skproto import _images as images
 from skproto import _preparation as preparation
 from skproto.explanation import Explanation, GlobalExplanation, PrototypeTable
 from skproto.training import chunks
@@ -36,7 +38,7 @@ def _fill_block(rows: np.ndarray) -> np.ndarray:
     missing = -len(rows) % ROW_BLOCK
     if not missing:
         return rows
-    return np.concatenate([rows, np.zeros((missing, rows.shape[1]), rows.dtype)])
+    return np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)])
 
 
 class PrototypePredictor(
@@ -65,6 +67,12 @@ class PrototypePredictor(
     _score_keys: ClassVar[tuple[str, ...]] = ("scores", "log_scores")
     _binary_margin: ClassVar[str] = "difference"
     history_: pd.DataFrame
+    _input_shape: tuple[int, ...]
+    # Whether a token that is all NaN counts as padding.
+    _allows_missing_tokens: ClassVar[bool] = False
+    image_shape: Any
+    encoder: Any
+    encoder_: Any
 
     # -- hooks -------------------------------------------------------------------------
 
@@ -99,14 +107,24 @@ class PrototypePredictor(
         return self.net_.module_
 
     @property
-    def _scaling(self) -> preparation.Scaling:
-        return preparation.Scaling(self.center_, self.scale_)
+    def _scaling(self) -> preparation.Scaling | images.ChannelScaling:
+        n_axes = len(self._input_shape)
+        if n_axes == 1:
+            return preparation.Scaling(self.center_, self.scale_)
+        return images.ChannelScaling(self.center_, self.scale_, 1 if n_axes == 3 else 2)
+
+    @property
+    def _input_settings(self) -> tuple[Any, Any]:
+        """What decides how X is read: `image_shape` and `encoder`."""
+        return self.image_shape, self.encoder
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "net_")
 
     def _check_input(self, X):
         check_is_fitted(self)
+        if len(self._input_shape) > 1:
+            return preparation.validate_again(self, X, self._input_shape)
         X = validate_data(
             self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
         )
@@ -120,7 +138,8 @@ class PrototypePredictor(
     ) -> dict[str, Any]:
         """Pass validated X through `run`, the module by default, chunk by chunk."""
         parts: dict[str, list[np.ndarray]] = {}
-        size = int(np.clip(CHUNK_ENTRIES // X.shape[1], ROW_BLOCK, 8192))
+        entries = math.prod(X.shape[1:])
+        size = int(np.clip(CHUNK_ENTRIES // entries, ROW_BLOCK, 8192))
         size -= size % ROW_BLOCK
         scaling, run = self._scaling, run or self._module
         with torch.inference_mode():
@@ -215,7 +234,8 @@ class PrototypePredictor(
             Activations, in the order of `prototypes_`.
         """
         X = self._check_input(X)
-        return self._forward(X, ("activations",))["activations"].astype(X.dtype)
+        activations = self._forward(X, ("activations",))["activations"]
+        return activations.astype(X.dtype) if hasattr(X, "dtype") else activations
 
     @property
     def _n_features_out(self) -> int:
@@ -302,7 +322,7 @@ class PrototypePredictor(
 
     @property
     def _encodes(self) -> bool:
-        return self.encoder not in (None, "identity")
+        return self.encoder_ not in (None, "identity", "tokens")
 
     # -- persistence -------------------------------------------------------------------
 

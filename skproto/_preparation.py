@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import column_or_1d, validate_data
+from sklearn.utils.validation import (
+    assert_all_finite,
+    check_consistent_length,
+    column_or_1d,
+    validate_data,
+)
 
-from skproto.training import chunks
+from skproto import _images as images
+from skproto.training import chunks, select_rows
 from skproto.utils._sklearn import check_sample_weight
 
 # Largest magnitude of a scaled value: its square and a sum of many such squares still
@@ -55,21 +62,66 @@ def validate_samples(estimator, X, y, sample_weight):
     rows : ndarray of shape (n,)
         Their row numbers in what was passed.
     """
-    X, y = validate_data(
-        estimator, X, y, accept_sparse="csr", dtype=[np.float64, np.float32]
-    )
+    X, y = _validate_pair(estimator, X, y)
     check_classification_targets(y)
     y = column_or_1d(y)
     weight = check_sample_weight(
-        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+        sample_weight, np.empty((len(y), 1)), dtype=np.float64, ensure_non_negative=True
     )
-    if sp.issparse(X):
-        X = sp.csr_array(X)
     rows = np.flatnonzero(weight > 0)
     if len(rows) < len(weight):
-        X, y, weight = X[rows], y[rows], weight[rows]
+        X, y, weight = select_rows(X, rows), y[rows], weight[rows]
     check_spread(weight, "sample_weight")
     return X, y, weight, rows
+
+
+def _validate_pair(estimator, X, y):
+    """Return X as a table, a CSR array or a `SampleArray`, and y."""
+    kind = images.input_kind(X, *estimator._input_settings)
+    if kind == "table":
+        X, y = validate_data(
+            estimator, X, y, accept_sparse="csr", dtype=[np.float64, np.float32]
+        )
+        estimator._input_shape = X.shape[1:]
+        return (sp.csr_array(X) if sp.issparse(X) else X), y
+    if y is None and kind == "image" and hasattr(X, "__getitem__"):
+        y = images.dataset_labels(X) if not isinstance(X, np.ndarray) else None
+    if y is None:
+        raise ValueError(
+            f"{type(estimator).__name__} requires y to be passed, but the target y is "
+            "None."
+        )
+    X = validate_samples_of(estimator, X, kind)
+    y = column_or_1d(y, warn=True)
+    check_consistent_length(X, y)
+    assert_all_finite(y, input_name="y")
+    estimator._input_shape = X.sample_shape
+    estimator.n_features_in_ = int(np.prod(X.sample_shape))
+    return X, y
+
+
+def kind_of(X) -> str:
+    """Tell what validated samples are: "table", "image" or "tokens"."""
+    return images.KINDS[len(X.shape) - 1]
+
+
+def validate_samples_of(estimator, X, kind: str) -> images.SampleArray:
+    """Return images or tokens as the estimator takes them."""
+    if kind == "image":
+        return images.validate_images(X, estimator._input_settings[0])
+    return images.validate_tokens(X, estimator._allows_missing_tokens)
+
+
+def validate_again(estimator, X, shape: tuple[int, ...]) -> images.SampleArray:
+    """Return samples to predict, which must be of the shape of those fitted."""
+    X = validate_samples_of(estimator, X, "image" if len(shape) == 3 else "tokens")
+    if X.sample_shape != shape:
+        raise ValueError(
+            f"X must have samples of shape {shape}, as in fit. Got {X.sample_shape}; "
+            f"{type(estimator).__name__} is expecting {np.prod(shape)} features as "
+            "input."
+        )
+    return X
 
 
 def check_spread(weight: np.ndarray, name: str) -> None:
@@ -193,14 +245,22 @@ def total_weight(y, codes, classes, sample_weight, class_weight) -> np.ndarray:
 
 
 def training_data(
-    X, y: np.ndarray, weight: np.ndarray, scaling: Scaling
-) -> dict[str, np.ndarray]:
+    X, y: np.ndarray, weight: np.ndarray, scaling: Scaling | images.ChannelScaling
+) -> dict[str, Any]:
     """Scale samples and merge those that agree: X, y, weight and rows to train on.
 
     Samples of one class whose scaled features are the same bits become one, with the
     sum of their weights, so that a weight of 2 and two copies are the same training
-    data. The order that comes out does not depend on the order of the rows.
+    data. The order that comes out does not depend on the order of the rows. Images and
+    tokens stay as they are and where they are.
     """
+    if isinstance(scaling, images.ChannelScaling):
+        return {
+            "X": images.ScaledSamples(X, scaling),
+            "y": y,
+            "weight": weight / weight.mean(),
+            "rows": np.arange(len(y)),
+        }
     scaled = _scale_all(X, scaling)
     rows, weight = merge_duplicates(scaled, y, weight)
     return {
@@ -296,15 +356,16 @@ def _scramble(words: np.ndarray) -> np.ndarray:
     return words ^ (words >> np.uint64(31))
 
 
-def check_reach(X, scaling: Scaling, estimator: str) -> None:
+def check_reach(X, scaling: Scaling | images.ChannelScaling, estimator: str) -> None:
     """Raise for samples that float32 cannot place in the space of the model."""
     for rows in chunks(X.shape[0], 65_536):
         scaled = np.abs(scaling.apply_double(X[rows]))
         too_far = ~(scaled <= MAX_SCALED)
         if too_far.any():
-            row, feature = np.argwhere(too_far)[0]
+            row, *place = np.argwhere(too_far)[0].tolist()
+            feature = place[0] if len(place) == 1 else tuple(place)
             raise ValueError(
                 f"X has a value too far from the training data of {estimator}: feature "
-                f"{feature} of row {rows.start + row} lies {scaled[row, feature]:.3g} "
+                f"{feature} of row {rows.start + row} lies {scaled[row, *place]:.3g} "
                 f"standard deviations off, at most {MAX_SCALED:.0e} is allowed."
             )

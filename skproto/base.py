@@ -9,6 +9,7 @@ import torch
 
 from skproto._fitting import FittingMixin
 from skproto._predicting import PrototypePredictor
+from skproto.nn.encoders import NAMED_ENCODERS
 from skproto.training import Convergence, Phase, TrainingData
 from skproto.utils import _parameters as rules
 
@@ -25,15 +26,15 @@ class PrototypeClassifier(FittingMixin, PrototypePredictor):
     - :meth:`_collect` reads the fitted attributes off the module;
     - :meth:`_evidence` splits the class scores of a batch into contributions.
 
-    The module maps scaled rows (n, f) to a dict of tensors with at least "scores"
+    The module maps scaled samples (n, ...) to a dict of tensors with at least "scores"
     (n, K), the class scores before any link, and "activations" (n, P), the
     similarities to the prototypes. Its class is `_module_class`, its constructor takes
     plain numbers and strings, kept in `module.config`, and an `encoder`.
 
-    Every estimator has the parameters `encoder`, `standardize`, `solver`,
-    `max_epochs`, `lr`, `batch_size`, `class_weight`, `early_stopping`,
-    `validation_fraction`, `n_iter_no_change`, `warm_start`, `random_state`, `device`,
-    `verbose` and `net_params`.
+    Every estimator has the parameters `encoder`, `image_shape`, `frozen`, `augment`,
+    `standardize`, `solver`, `max_epochs`, `lr`, `batch_size`, `class_weight`,
+    `early_stopping`, `validation_fraction`, `n_iter_no_change`, `warm_start`,
+    `random_state`, `device`, `verbose` and `net_params`.
 
     See Also
     --------
@@ -44,8 +45,15 @@ class PrototypeClassifier(FittingMixin, PrototypePredictor):
     _parameter_rules = rules.ParameterRules().extended(
         encoder=(
             rules.none(),
-            rules.options("identity", "mlp"),
+            rules.options(*NAMED_ENCODERS),
             rules.anything_callable("an nn.Module or a callable that returns one"),
+        ),
+        image_shape=(rules.none(), rules.shape(2, 3)),
+        frozen=rules.boolean(),
+        augment=(
+            rules.none(),
+            rules.options("auto"),
+            rules.anything_callable("a callable that changes a batch"),
         ),
         standardize=rules.boolean(),
         solver=rules.options("auto", "lbfgs", "adam", "adamw"),
@@ -66,7 +74,10 @@ class PrototypeClassifier(FittingMixin, PrototypePredictor):
     def __init__(
         self,
         *,
-        encoder=None,
+        encoder="auto",
+        image_shape=None,
+        frozen=False,
+        augment=None,
         standardize=True,
         solver="auto",
         max_epochs="auto",
@@ -83,6 +94,9 @@ class PrototypeClassifier(FittingMixin, PrototypePredictor):
         net_params=None,
     ):
         self.encoder = encoder
+        self.image_shape = image_shape
+        self.frozen = frozen
+        self.augment = augment
         self.standardize = standardize
         self.solver = solver
         self.max_epochs = max_epochs

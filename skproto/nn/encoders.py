@@ -1,12 +1,16 @@
-"""Encoders: from a row of the scaled table to sites in the prototypes' space."""
+"""Encoders: from a sample in the space of the model to sites for the prototypes."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+#: Encoders that have a name.
+NAMED_ENCODERS = ("auto", "identity", "mlp", "conv", "vit", "tokens")
 
 
 class MLPEncoder(nn.Sequential):
@@ -35,92 +39,271 @@ class SiteEncoder(nn.Module):
 
     Parameters
     ----------
-    body : nn.Module or None
-        Returns a vector (n, D), tokens (n, T, D) or a map (n, D, H, W); None passes
-        the row on as its own embedding.
+    body : nn.Module or None, default=None
+        Returns a vector (n, D), tokens (n, T, D), a map (n, D, H, W), or a pair of
+        tokens and a class token (n, D); None passes the sample on as its own site.
+
+    input_shape : tuple of int, default=None
+        Shape of a sample. A batch with three axes, where a sample has one or three,
+        holds what the body has returned before, as sites, and skips it.
+
+    add_on : nn.Module, default=None
+        Acts on sites (n, T, D) after the body.
+
+    frozen : bool, default=False
+        Whether the body never learns; it stays in evaluation mode then.
+
+    subtract_class_token : bool, default=False
+        Whether the class token is taken from every token, the mean token where the
+        body returns none.
+
+    Attributes
+    ----------
+    grid : tuple of int or None
+        Rows and columns of the sites of an image, None where they have no place.
+
+    n_sites, dim : int
+        Number T and dimension D of the sites, known after :meth:`probe`.
     """
 
-    def __init__(self, body=None):
+    grid: tuple[int, int] | None = None
+    n_sites = 1
+    dim: int
+
+    def __init__(
+        self,
+        body=None,
+        *,
+        input_shape=None,
+        add_on=None,
+        frozen=False,
+        subtract_class_token=False,
+    ):
         super().__init__()
         self.body = body
+        self.add_on = add_on
+        self.input_shape = None if input_shape is None else tuple(input_shape)
+        self.frozen = frozen
+        self.subtract_class_token = subtract_class_token
+
+    def train(self, mode: bool = True) -> SiteEncoder:
+        """Set the mode; a frozen body stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen and self.body is not None:
+            self.body.eval()
+        return self
+
+    def body_sites(self, x: Tensor) -> Tensor:
+        """Return the sites (n, T, D) before the add-on."""
+        if self.body is None:
+            z: Any = x
+        elif self._is_encoded(x):
+            return x
+        elif self.frozen:
+            with torch.no_grad():
+                z = self.body(x)
+        else:
+            z = self.body(x)
+        return self._as_sites(z)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return sites (n, T, D); T = 1 for vectors, H·W for maps."""
-        z = x if self.body is None else self.body(x)
+        z = self.body_sites(x)
+        return z if self.add_on is None else self.add_on(z)
+
+    def _is_encoded(self, x: Tensor) -> bool:
+        return (
+            x.ndim == 3 and self.input_shape is not None and len(self.input_shape) != 2
+        )
+
+    def _as_sites(self, z) -> Tensor:
+        class_token = None
+        if isinstance(z, tuple):
+            z, class_token = z
         if z.ndim == 4:
-            return z.flatten(2).transpose(1, 2)
-        return z if z.ndim == 3 else z[:, None, :]
+            z = z.flatten(2).transpose(1, 2)
+        elif z.ndim == 2:
+            z = z[:, None, :]
+        if self.subtract_class_token:
+            if class_token is None:
+                class_token = z.mean(1)
+            z = z - class_token[:, None]
+        return z
+
+    @torch.no_grad()
+    def probe(self, spec) -> None:
+        """Find out grid, number and dimension of the sites with a batch of zeros.
+
+        Parameters
+        ----------
+        spec : object
+            What the user asked for, for the messages.
+
+        Raises
+        ------
+        ValueError
+            If the body fails or returns something else than embeddings.
+        """
+        assert self.input_shape is not None
+        shape = (2, *self.input_shape)
+        training = self.training
+        self.eval()
+        try:
+            z = (
+                torch.zeros(shape)
+                if self.body is None
+                else self.body(torch.zeros(shape))
+            )
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise ValueError(
+                f"The encoder {spec!r} failed on an input of shape {shape}: {error}"
+            ) from error
+        _check_embedding(z, spec, shape)
+        self.grid = _grid(self.body, z, self.input_shape)
+        sites = self.forward(torch.zeros(shape))
+        self.n_sites, self.dim = sites.shape[1:]
+        self.train(training)
 
 
-def make_encoder(spec: str | nn.Module | Callable | None, n_features: int):
+def _check_embedding(z, spec, shape) -> None:
+    tokens = z[0] if isinstance(z, tuple) and len(z) == 2 else z
+    if not isinstance(tokens, Tensor) or tokens.ndim not in (2, 3, 4):
+        if isinstance(tokens, Tensor):
+            got: Any = tuple(tokens.shape)
+        else:
+            got = type(z).__name__
+        raise ValueError(
+            f"The encoder {spec!r} must return a tensor of shape (n, D), (n, T, D) or "
+            f"(n, D, H, W), or a pair of tokens (n, T, D) and a class token (n, D). "
+            f"Got {got} for an input of shape {shape}."
+        )
+    if len(tokens) != shape[0]:
+        raise ValueError(
+            f"The encoder {spec!r} must return one embedding for each sample. Got "
+            f"{tuple(tokens.shape)} for an input of shape {shape}."
+        )
+    if isinstance(z, tuple) and z[1].shape != (shape[0], tokens.shape[-1]):
+        raise ValueError(
+            f"The class token of the encoder {spec!r} must have shape "
+            f"({shape[0]}, {tokens.shape[-1]}). Got {tuple(z[1].shape)}."
+        )
+
+
+def _grid(body, z, input_shape) -> tuple[int, int] | None:
+    """Rows and columns of the sites of an image."""
+    if len(input_shape) != 3:
+        return None
+    tokens = z[0] if isinstance(z, tuple) else z
+    if tokens.ndim == 4:
+        return tuple(tokens.shape[2:])
+    if tokens.ndim == 2:
+        return (1, 1)
+    grid = getattr(body, "grid", None)
+    if grid is not None:
+        return tuple(grid)
+    side = round(tokens.shape[1] ** 0.5)
+    return (side, side) if side**2 == tokens.shape[1] else None
+
+
+def frozen_parameters(module: nn.Module) -> set[str]:
+    """Return the names of the parameters in the bodies of frozen encoders."""
+    return {
+        f"{prefix}.body.{name}" if prefix else f"body.{name}"
+        for prefix, part in module.named_modules()
+        if isinstance(part, SiteEncoder) and part.frozen and part.body is not None
+        for name, _ in part.body.named_parameters()
+    }
+
+
+def make_encoder(
+    spec: str | nn.Module | Callable | None,
+    input_shape: int | tuple[int, ...],
+    *,
+    add_on: Callable[[int], nn.Module] | None = None,
+    frozen: bool = False,
+    subtract_class_token: bool = False,
+) -> SiteEncoder:
     """Build the encoder that an estimator's `encoder` parameter asks for.
 
     Parameters
     ----------
-    spec : {"identity", "mlp"}, nn.Module, callable or None
+    spec : {"identity", "tokens", "mlp", "conv", "vit"}, nn.Module, callable or None
         A module is copied, so that fitting never changes the user's; a class or
-        function is called with the number of features and returns a module.
+        function is called with the number of features of a table, or the shape of
+        other samples, and returns a module. None is "identity".
 
-    n_features : int
-        Number of columns of the table.
+    input_shape : int or tuple of int
+        Number of columns of a table, (C, H, W) of images or (T, D) of tokens.
+
+    add_on : callable, default=None
+        Returns a module on sites for their dimension.
+
+    frozen, subtract_class_token : bool, default=False
+        See :class:`SiteEncoder`.
 
     Returns
     -------
     encoder : SiteEncoder
-        Maps (n, n_features) to (n, T, D).
-
-    dim : int
-        The D of its sites.
+        Maps (n, *input_shape) to (n, T, D); knows `dim`, `n_sites` and `grid`.
 
     Raises
     ------
     ValueError
-        If the module fails on rows of `n_features` zeros, or if its output is not a
-        vector, tokens or a map for each row.
+        If the module fails on samples of zeros, or if its output is not a vector,
+        tokens or a map for each sample.
 
     TypeError
         If the callable does not return a module.
     """
-    encoder = SiteEncoder(_make_body(spec, n_features))
-    if encoder.body is None:
-        return encoder, n_features
-    encoder.eval()
-    try:
-        with torch.no_grad():
-            probe = encoder.body(torch.zeros(2, n_features))
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        raise ValueError(
-            f"The encoder {spec!r} failed on an input of shape (2, {n_features}): "
-            f"{error}"
-        ) from error
-    if not isinstance(probe, Tensor) or probe.ndim not in (2, 3, 4):
-        got = tuple(probe.shape) if isinstance(probe, Tensor) else type(probe).__name__
-        raise ValueError(
-            f"The encoder {spec!r} must return a tensor of shape (n, D), (n, T, D) or "
-            f"(n, D, H, W). Got {got} for an input of shape (2, {n_features})."
-        )
-    if len(probe) != 2:
-        raise ValueError(
-            f"The encoder {spec!r} must return one embedding for each row. Got "
-            f"{tuple(probe.shape)} for an input of shape (2, {n_features})."
-        )
-    encoder.train()
-    return encoder, probe.shape[1] if probe.ndim == 4 else probe.shape[-1]
+    shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
+    body = _make_body(spec, shape)
+    settings = {"input_shape": shape, "subtract_class_token": subtract_class_token}
+    encoder = SiteEncoder(body, frozen=frozen, **settings)
+    encoder.probe(spec)
+    if add_on is not None:
+        encoder.add_on = add_on(encoder.dim)
+        encoder.probe(spec)
+    return encoder.train()
 
 
-def _make_body(spec, n_features) -> nn.Module | None:
-    if spec is None or spec == "identity":
-        return None
-    if spec == "mlp":
-        return MLPEncoder(n_features)
+def _make_body(spec, shape: tuple[int, ...]) -> nn.Module | None:
     if isinstance(spec, nn.Module):
         return copy.deepcopy(spec)
+    if spec in (None, "identity", "tokens"):
+        if len(shape) == 3:
+            raise ValueError(
+                f"Images need an encoder such as 'conv'; the 'encoder' parameter is "
+                f"{spec!r} and X has samples of shape {shape}."
+            )
+        return None
+    if spec == "mlp":
+        if len(shape) == 1:
+            return MLPEncoder(shape[0])
+        size = shape[-1] if len(shape) == 2 else int(torch.Size(shape).numel())
+        perceptron = MLPEncoder(size)
+        return (
+            perceptron if len(shape) == 2 else nn.Sequential(nn.Flatten(), perceptron)
+        )
+    if spec in ("conv", "vit"):
+        if len(shape) != 3:
+            raise ValueError(
+                f"The encoder {spec!r} needs images of shape (n, C, H, W) or "
+                f"(n, H, W), or the 'image_shape' parameter. Got samples of shape "
+                f"{shape}."
+            )
+        from skproto.nn.backbones import ConvEncoder, ViTEncoder
+
+        return ConvEncoder(shape) if spec == "conv" else ViTEncoder(shape)
+    return _called(spec, shape[0] if len(shape) == 1 else shape)
+
+
+def _called(spec, argument) -> nn.Module:
     try:
-        body = spec(n_features)
+        body = spec(argument)
     except TypeError as error:
         raise TypeError(
-            f"The encoder {spec!r} must take the number of features and return an "
-            f"nn.Module. It raised: {error}"
+            f"The encoder {spec!r} must take the number of features, or the shape of "
+            f"an image, and return an nn.Module. It raised: {error}"
         ) from error
     if not isinstance(body, nn.Module):
         raise TypeError(f"The encoder {spec!r} must return an nn.Module. Got {body!r}.")

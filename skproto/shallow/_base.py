@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from skproto import _preparation as preparation
 from skproto._fitting import keeps_state_on_error
 from skproto.base import PrototypeClassifier
-from skproto.training import AtStart, Phase, TrainingData, chunks
+from skproto.training import AtStart, Phase, TrainingData, chunks, select_rows
 from skproto.utils import _parameters as rules
 from skproto.utils._initialization import start_class_prototypes, start_prototypes
 from skproto.utils._random import random_source
@@ -291,7 +291,7 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
             self.prototypes_ = np.where(
                 is_case, self.prototype_samples_, self._scaling.invert(latent)
             )
-        wins = self._most_similar(X[data.rows])
+        wins = self._most_similar(select_rows(X, data.rows))
         self.win_counts_ = np.bincount(wins, minlength=len(latent))
 
     def _most_similar(self, X) -> np.ndarray:
@@ -316,14 +316,16 @@ def spread_of_sparse(Z: sp.csr_array) -> float:
 
 
 def encode(encoder, data: TrainingData) -> np.ndarray | sp.csr_array:
-    """First site of every sample, (n, D); the samples themselves without encoder."""
-    if encoder.body is None:
+    """One site of every sample, (n, D); the samples themselves without encoder."""
+    if encoder.body is None and len(data.input_shape) == 1:
         return data.X
     encoder = copy.deepcopy(encoder).eval()
+    site = data.rng.randint(encoder.n_sites, size=len(data))
+    parts = []
     with torch.no_grad():
-        parts = [
-            encoder(torch.from_numpy(data.dense(rows)))[:, 0] for rows in data.chunks()
-        ]
+        for rows in data.chunks():
+            z = encoder(torch.from_numpy(data.dense(rows)))
+            parts.append(z[np.arange(len(z)), site[rows]])
     return torch.cat(parts).numpy()
 
 

@@ -49,11 +49,15 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
         if run is not None:
             return super()._forward(X, keys, run)
         wanted = None if keys is None else (*keys, *self._doubt_keys)
-        outputs = super()._forward(X, wanted)
+        outputs = super()._forward(X, wanted, self._light_run(wanted))
         close = np.flatnonzero(self._in_doubt(outputs))
         if len(close):
             self._decide_in_double(X, close, outputs)
         return {k: v for k, v in outputs.items() if keys is None or k in keys}
+
+    def _light_run(self, keys):
+        """Return what computes no more than the outputs `keys`; None for the module."""
+        return None
 
     def _in_doubt(self, outputs: dict[str, np.ndarray]) -> np.ndarray:
         """Tell for which samples float32 does not do, bool (n,)."""
@@ -218,5 +222,6 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
 def _is_close_call(outputs: dict[str, np.ndarray]) -> np.ndarray:
     """Tell where float32 may not know which of two classes is ahead, bool (n,)."""
     scores = outputs.get("log_scores", outputs["scores"])
-    runner_up, best = np.partition(scores, -2, axis=1)[:, -2:].T
-    return best - runner_up <= CLOSE_CALL * np.maximum(np.abs(best), 1.0)
+    best = scores.max(axis=1)
+    border = best - CLOSE_CALL * np.maximum(np.abs(best), 1.0)
+    return np.asarray(np.count_nonzero(scores >= border[:, None], axis=1) > 1)

@@ -74,10 +74,22 @@ class GMLVQClassifier(GLVQClassifier):
         Whether to move every prototype onto the nearest training sample of its class
         at the end, so that each is a real case.
 
-    encoder : {"identity", "mlp"}, nn.Module, callable or None, default=None
-        Maps scaled rows to the space of the prototypes. None and "identity" leave
-        them as they are; a module is copied; a callable gets the number of features
-        and returns a module. With an encoder `prototypes_` are embeddings.
+    encoder : {"auto", "identity", "mlp", "conv", "vit"}, nn.Module, callable or None, \
+            default="auto"
+        Maps scaled samples to the space of the prototypes. "auto" is "identity" for
+        tables and "conv", a small convolutional net, for images. A module is copied; a
+        callable gets the number of features, or the shape of an image, and returns a
+        module. With an encoder `prototypes_` are embeddings.
+
+    image_shape : tuple of int, default=None
+        (C, H, W) or (H, W) of images that come flattened.
+
+    frozen : bool, default=False
+        Whether the encoder stays as it is; every sample is then encoded once.
+
+    augment : "auto" or callable, default=None
+        Changes training batches of shape (m, C, H, W); "auto" shifts, turns and covers
+        images a little, see :class:`skproto.nn.Augmentation`.
 
     standardize : bool, default=True
         Whether to centre every feature and divide it by its standard deviation
@@ -264,7 +276,10 @@ class GMLVQClassifier(GLVQClassifier):
         init="kmeans",
         n_init=1,
         project_prototypes=False,
-        encoder=None,
+        encoder="auto",
+        image_shape=None,
+        frozen=False,
+        augment=None,
         standardize=True,
         solver="auto",
         max_epochs="auto",
@@ -294,6 +309,9 @@ class GMLVQClassifier(GLVQClassifier):
             n_init=n_init,
             project_prototypes=project_prototypes,
             encoder=encoder,
+            image_shape=image_shape,
+            frozen=frozen,
+            augment=augment,
             standardize=standardize,
             solver=solver,
             max_epochs=max_epochs,

@@ -55,8 +55,9 @@ class LVQBaseClassifier(CertifiedPrototypeClassifier):
     # -- starting ----------------------------------------------------------------------
 
     def _make_module(self, data: TrainingData) -> LVQNetwork:
-        encoder, dim = self._make_encoder(data.n_features)
+        encoder = self._make_encoder()
         points, codes = self._start(data, encoder)
+        dim = encoder.dim
         if self.n_components is not None and self.n_components > dim:
             raise ValueError(
                 "The 'n_components' parameter must be at most the dimension of the "
@@ -105,6 +106,11 @@ class LVQBaseClassifier(CertifiedPrototypeClassifier):
         return [Penalty(negative_log_determinant, "log_det", self.alpha)]
 
     # -- predicting --------------------------------------------------------------------
+
+    def _light_run(self, keys):
+        light = {"scores", "log_scores", "class_gaps", "nearness"}
+        is_light = keys is not None and light.issuperset(keys)
+        return self._module.predict if is_light else None
 
     def _in_doubt(self, outputs) -> np.ndarray:
         near = outputs["nearness"] < CANCELLATION

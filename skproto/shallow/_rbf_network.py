@@ -64,14 +64,14 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
         """Name of the head, see :class:`~skproto.nn.RBFNetwork`."""
 
     def _make_module(self, data: TrainingData) -> RBFNetwork:
-        encoder, dim = self._make_encoder(data.n_features)
+        encoder = self._make_encoder()
         if self.n_prototypes is None:
             points, codes = self._start(data, encoder)
         else:
             points, codes = self._start_shared(data, encoder, self.n_prototypes), None
         module = RBFNetwork(
             len(points),
-            dim,
+            encoder.dim,
             data.n_classes,
             self._head(),
             exponent=EXPONENTS[self.kernel],

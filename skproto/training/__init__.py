@@ -8,7 +8,14 @@ from skproto.training._callbacks import (
     ProgressLine,
     TermRecorder,
 )
-from skproto.training._data import BatchDataset, BatchLoader, TrainingData, chunks
+from skproto.training._data import (
+    BatchDataset,
+    BatchLoader,
+    TrainingData,
+    chunk_rows,
+    chunks,
+    select_rows,
+)
 from skproto.training._net import PhaseEndError, PrototypeNet, WeightedTerms
 from skproto.training._phases import (
     SOLVERS,
@@ -33,8 +40,10 @@ __all__ = [
     "TermRecorder",
     "TrainingData",
     "WeightedTerms",
+    "chunk_rows",
     "chunks",
     "history_frame",
     "make_net",
     "run_phases",
+    "select_rows",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,7 +24,8 @@ class TrainingData:
     Parameters
     ----------
     X : ndarray or CSR array of shape (n_samples, n_features), float32
-        Samples in the scaled space of the model.
+        Samples in the scaled space of the model. Images and tokens come as an object
+        of shape (n_samples, ...) that reads and scales those asked for.
 
     y : ndarray of shape (n_samples,), int64
         Class codes 0 .. n_classes - 1.
@@ -52,12 +54,12 @@ class TrainingData:
         return self.X.shape[0]
 
     @property
-    def n_features(self) -> int:
-        """Number of columns of `X`."""
-        return self.X.shape[1]
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of a sample: (n_features,), (C, H, W) of images, (T, D) of tokens."""
+        return tuple(self.X.shape[1:])
 
     def dense(self, index: np.ndarray | slice) -> np.ndarray:
-        """Rows of `X` as a dense float32 array of shape (n_rows, n_features)."""
+        """Return samples as a dense float32 array of shape (n_rows, *input_shape)."""
         rows = self.X[index]
         return rows.toarray() if sp.issparse(rows) else rows
 
@@ -66,7 +68,7 @@ class TrainingData:
         weight = self.weight[index]
         return replace(
             self,
-            X=self.X[index],
+            X=select_rows(self.X, index),
             y=self.y[index],
             weight=weight / weight.mean(),
             rows=self.rows[index],
@@ -74,7 +76,12 @@ class TrainingData:
 
     def chunks(self) -> Iterator[slice]:
         """Consecutive slices that cover all rows, few of them where rows are long."""
-        return chunks(len(self), chunk_rows(self.n_features))
+        return chunks(len(self), chunk_rows(math.prod(self.input_shape)))
+
+
+def select_rows(X, index: np.ndarray):
+    """Return the samples at `index`; those that are read when asked for stay so."""
+    return X.select(index) if hasattr(X, "select") else X[index]
 
 
 def chunk_rows(n_features: int) -> int:
@@ -101,7 +108,8 @@ class BatchDataset(torch.utils.data.Dataset):
     """
 
     def __init__(self, data: TrainingData):
-        self.X: Any = data.X if sp.issparse(data.X) else torch.from_numpy(data.X)
+        in_memory = isinstance(data.X, np.ndarray)
+        self.X: Any = torch.from_numpy(data.X) if in_memory else data.X
         self.y = torch.from_numpy(data.y)
         self.weight = torch.from_numpy(data.weight.astype(np.float32))
         self._whole: Batch | None = None
@@ -114,23 +122,23 @@ class BatchDataset(torch.utils.data.Dataset):
         return x, (self.y[index], self.weight[index])
 
     def _rows(self, index: torch.Tensor | slice) -> torch.Tensor:
-        if not sp.issparse(self.X):
+        if isinstance(self.X, torch.Tensor):
             return self.X[index]
-        rows = index if isinstance(index, slice) else index.numpy()
-        return torch.from_numpy(self.X[rows].toarray())
+        rows = self.X[index if isinstance(index, slice) else index.numpy()]
+        return torch.from_numpy(rows.toarray() if sp.issparse(rows) else rows)
 
     def batch(self, index: torch.Tensor | slice) -> Batch:
         """Return samples, codes and weights at `index`."""
         return self._rows(index), (self.y[index], self.weight[index])
 
     def dense(self, index: np.ndarray | slice) -> np.ndarray:
-        """Rows as a dense float32 array of shape (n_rows, n_features)."""
+        """Return samples as a dense float32 array of shape (n_rows, *input_shape)."""
         rows = index if isinstance(index, slice) else torch.as_tensor(index)
         return self._rows(rows).numpy()
 
     def chunks(self) -> Iterator[slice]:
         """Consecutive slices that cover all rows, few of them where rows are long."""
-        return chunks(len(self), chunk_rows(self.X.shape[1]))
+        return chunks(len(self), chunk_rows(math.prod(self.X.shape[1:])))
 
     def whole(self) -> Batch:
         """Return all samples as one batch, always the same tensors."""

@@ -100,17 +100,62 @@ class PrototypeNet(NeuralNet):
     fixed_params : frozenset of str, default=frozenset()
         Names of the parameters that the user has set and no phase may change.
 
+    augment : callable, default=None
+        Changes a batch of samples in training: (m, ...) to the same shape.
+
+    n_views : int, default=1
+        How often a batch is augmented; the views come one after the other in one
+        batch, targets and weights likewise.
+
+    autocast : str, default=None
+        Type such as "bfloat16" in which training steps may compute.
+
+    channels_last : bool, default=False
+        Whether images lie in memory with the channels last while training.
+
     module, **kwargs : object
         See :class:`skorch.NeuralNet`.
     """
 
-    def __init__(self, module, *args, fixed_params=frozenset(), **kwargs):
+    def __init__(
+        self,
+        module,
+        *args,
+        fixed_params=frozenset(),
+        augment=None,
+        n_views=1,
+        autocast=None,
+        channels_last=False,
+        **kwargs,
+    ):
         self.fixed_params = fixed_params
+        self.augment = augment
+        self.n_views = n_views
+        self.autocast = autocast
+        self.channels_last = channels_last
         super().__init__(module, *args, **kwargs)
 
     def infer(self, x, **fit_params):
         """Return the module's outputs, a dict of tensors, for a batch."""
-        return self.module_(to_tensor(x, device=self.device), **fit_params)
+        x = to_tensor(x, device=self.device)
+        if self.channels_last and x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        if self.autocast is None:
+            return self.module_(x, **fit_params)
+        dtype = getattr(torch, self.autocast)
+        with torch.autocast(torch.device(self.device).type, dtype):
+            outputs = self.module_(x, **fit_params)
+        return {k: v.float() if v.dtype == dtype else v for k, v in outputs.items()}
+
+    def _augmented(self, batch):
+        """Return the batch as training sees it: augmented, once for every view."""
+        Xi, (target, weight) = unpack_data(batch)
+        if self.augment is None and self.n_views == 1:
+            return Xi, (target, weight)
+        Xi = to_tensor(Xi, device=self.device)
+        change = self.augment or (lambda x: x)
+        views = torch.cat([change(Xi) for _ in range(self.n_views)])
+        return views, (target.repeat(self.n_views), weight.repeat(self.n_views))
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Return the total loss and the values of its terms."""
@@ -120,7 +165,7 @@ class PrototypeNet(NeuralNet):
     def train_step_single(self, batch, **fit_params):
         """Compute outputs, loss, terms and gradients for a batch."""
         self._set_training(True)
-        Xi, yi = unpack_data(batch)
+        Xi, yi = self._augmented(batch)
         outputs = self.infer(Xi, **fit_params)
         loss, terms = self.get_loss(outputs, yi, X=Xi, training=True)
         loss.backward()

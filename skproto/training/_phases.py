@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from skproto.nn.encoders import frozen_parameters
 from skproto.training._callbacks import TermRecorder
 from skproto.training._data import BatchDataset, BatchLoader
 from skproto.training._net import PhaseEndError, PrototypeNet, WeightedTerms
@@ -44,6 +45,9 @@ class Phase:
 
     callbacks : tuple of skorch callbacks, default=()
         Callbacks of this phase alone.
+
+    group_decay : dict of str to float, default={}
+        Weight decay by prefix of the parameter's name; none elsewhere.
     """
 
     name: str
@@ -53,6 +57,7 @@ class Phase:
     trainable: tuple[str, ...] | None = None
     group_lr: Mapping[str, float] = field(default_factory=dict)
     callbacks: tuple[Any, ...] = ()
+    group_decay: Mapping[str, float] = field(default_factory=dict)
 
 
 def make_net(
@@ -151,7 +156,7 @@ def run_phases(
 
 
 def _run_phase(net, phase, dataset) -> None:
-    moving = _select(net.module_, phase.trainable)
+    moving = _select(net.module_, phase.trainable) - frozen_parameters(net.module_)
     for name, parameter in net.module_.named_parameters():
         parameter.requires_grad_(name in moving)
     _set_optimizer(net, phase, len(dataset))
@@ -203,10 +208,26 @@ def _optimizer_settings(phase: Phase, n_samples: int) -> dict[str, Any]:
             "optimizer__tolerance_change": 1e-12,
         }
     optimizers = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    groups = [(f"{prefix}*", {"lr": lr}) for prefix, lr in phase.group_lr.items()]
     settings: dict[str, Any] = {"optimizer": optimizers[phase.solver], "lr": phase.lr}
-    if groups:
-        settings["optimizer__param_groups"] = groups
+    if phase.solver == "adamw":
+        # torch's own default would pull every parameter to 0.
+        settings["optimizer__weight_decay"] = 0.0
+    # The first pattern that fits takes a parameter: longer prefixes come first.
+    prefixes = sorted({*phase.group_lr, *phase.group_decay}, key=len, reverse=True)
+    if prefixes:
+        settings["optimizer__param_groups"] = [
+            (f"{prefix}*", _group_settings(phase, prefix)) for prefix in prefixes
+        ]
+    return settings
+
+
+def _group_settings(phase: Phase, prefix: str) -> dict[str, float]:
+    """Return rate and decay of a prefix, those of the longest prefixes that fit it."""
+    settings = {}
+    for name, table in (("lr", phase.group_lr), ("weight_decay", phase.group_decay)):
+        fitting = [known for known in table if prefix.startswith(known)]
+        if fitting:
+            settings[name] = float(table[max(fitting, key=len)])
     return settings
 
 

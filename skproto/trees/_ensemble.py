@@ -15,6 +15,7 @@ from skproto import _preparation as preparation
 from skproto._fitting import keeps_state_on_error
 from skproto._predicting import PrototypePredictor
 from skproto.explanation import EnsembleExplanation, EnsembleGlobalExplanation
+from skproto.training import select_rows
 from skproto.trees._prototree import ProtoTreeClassifier
 from skproto.utils import _parameters as rules
 from skproto.utils._random import random_source
@@ -223,8 +224,8 @@ class ProtoTreeEnsembleClassifier(CallbackSupportMixin, PrototypePredictor):
         passed = (X, y, sample_weight)
         X, y, weight, rows = preparation.validate_samples(self, X, y, sample_weight)
         self.classes_, codes = np.unique(y, return_inverse=True)
-        base = ProtoTreeClassifier() if self.estimator is None else self.estimator
-        scaling = preparation.fit_scaling(X, weight, base.standardize)
+        base = self._template()
+        scaling = base._fit_scaling(X, weight)
         self.center_, self.scale_ = scaling.center, scaling.scale
         rng = random_source(self.random_state)
         seeds = rng.randint(2**31 - 1, size=self.n_estimators)
@@ -237,6 +238,14 @@ class ProtoTreeEnsembleClassifier(CallbackSupportMixin, PrototypePredictor):
         if self.oob_score:
             self._score_left_out(X, codes.ravel(), weight, counts)
         return self
+
+    def _template(self) -> ProtoTreeClassifier:
+        """Return the tree of which copies are fitted."""
+        return ProtoTreeClassifier() if self.estimator is None else self.estimator
+
+    @property
+    def _input_settings(self):
+        return self._template()._input_settings
 
     def _check_parameters(self) -> None:
         self._parameter_rules.check(type(self).__name__, self.get_params(deep=False))
@@ -297,7 +306,7 @@ class ProtoTreeEnsembleClassifier(CallbackSupportMixin, PrototypePredictor):
         for tree, count in zip(self.estimators_, counts, strict=True):
             out = np.flatnonzero(count == 0)
             if len(out):
-                outputs = tree._forward(X[out], self._score_keys)
+                outputs = tree._forward(select_rows(X, out), self._score_keys)
                 total[out] += tree._probabilities(outputs)
                 n_trees[out] += 1
         scored = n_trees > 0

@@ -95,9 +95,16 @@ class ProtoTreeClassifier(TreeClassifier):
         "sample" starts the prototypes at random training rows; "normal" is the
         paper's N(0.5, 0.1). Radii start at the median distance.
 
-    encoder : {"identity", "mlp"}, nn.Module or callable, default=None
-        Maps scaled rows to the space of the prototypes. A module is copied, a callable
-        gets the number of features and returns a module. None is "identity".
+    encoder : {"auto", "identity", "mlp", "conv", "vit"}, nn.Module or callable
+        Maps scaled samples to the space of the prototypes. "auto", the default, is
+        "identity" for tables and "conv", a small convolutional net, for images. A
+        module is copied, a callable gets the number of features, or the shape of an
+        image, and returns a module.
+
+    image_shape, frozen, augment : tuple, bool, callable, default=None, False, None
+        (C, H, W) or (H, W) of images that come flattened; whether the encoder stays as
+        it is and encodes each sample once; what changes training batches of images,
+        "auto" for :class:`skproto.nn.Augmentation`.
 
     encoder_lr, warmup_epochs : float, int, default=0.005, 0
         Learning rate of the encoder, and first epochs in which it stands still.
@@ -259,7 +266,10 @@ class ProtoTreeClassifier(TreeClassifier):
         adjust_epochs="auto",
         refit_passes=10,
         init="sample",
-        encoder=None,
+        encoder="auto",
+        image_shape=None,
+        frozen=False,
+        augment=None,
         encoder_lr=0.005,
         warmup_epochs=0,
         standardize=True,
@@ -279,6 +289,9 @@ class ProtoTreeClassifier(TreeClassifier):
     ):
         super().__init__(
             encoder=encoder,
+            image_shape=image_shape,
+            frozen=frozen,
+            augment=augment,
             standardize=standardize,
             solver=solver,
             max_epochs=max_epochs,
@@ -322,11 +335,11 @@ class ProtoTreeClassifier(TreeClassifier):
         return int(np.clip(AUTO_STEPS // n_batches, 20, 120))
 
     def _make_module(self, data: TrainingData):
-        encoder, dim = self._make_encoder(data.n_features)
+        encoder = self._make_encoder()
         self.depth_ = resolve_depth(self.depth, len(data), data.n_classes)
-        check_memory(self.depth_, dim, data.n_classes, self.batch_size_)
+        check_memory(self.depth_, encoder.dim, data.n_classes, self.batch_size_)
         tree = nn_tree.SoftPrototypeTree(
-            dim,
+            encoder.dim,
             data.n_classes,
             depth=self.depth_,
             encoder=encoder,

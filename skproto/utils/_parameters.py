@@ -95,6 +95,17 @@ def array(ndim: int, text: str = "") -> Rule:
     return Rule(accepts, text or f"an array-like of {ndim} dimension(s)")
 
 
+def shape(low: int, high: int) -> Rule:
+    """Allow a tuple or list of `low` to `high` positive integers."""
+
+    def accepts(value: Any) -> bool:
+        if not isinstance(value, (tuple, list)) or not low <= len(value) <= high:
+            return False
+        return all(integer(1).accepts(size) for size in value)
+
+    return Rule(accepts, f"a tuple of {low} to {high} positive int")
+
+
 def mapping() -> Rule:
     """Allow a dict."""
     return Rule(lambda v: isinstance(v, Mapping), "a dict")

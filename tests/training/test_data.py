@@ -67,7 +67,7 @@ def test_subset_keeps_rows_and_mean_weight():
     assert part.rows.tolist() == [1, 4]
     assert part.weight.mean() == 1.0
     assert len(part) == 2
-    assert part.n_features == 4
+    assert part.input_shape == (4,)
 
 
 def test_chunks_cover_all_rows():

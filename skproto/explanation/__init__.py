@@ -12,6 +12,7 @@ from skproto.explanation._ensemble import EnsembleExplanation
 from skproto.explanation._global import GlobalExplanation
 from skproto.explanation._html import html_page
 from skproto.explanation._pair import PairExplanation, PairGlobalExplanation
+from skproto.explanation._places import PrototypePlaces, SamplePlaces
 from skproto.explanation._prototypes import PrototypeTable
 from skproto.explanation._reasoning import (
     ReasoningExplanation,
@@ -31,9 +32,11 @@ __all__ = [
     "GlobalExplanation",
     "PairExplanation",
     "PairGlobalExplanation",
+    "PrototypePlaces",
     "PrototypeTable",
     "ReasoningExplanation",
     "ReasoningGlobalExplanation",
+    "SamplePlaces",
     "TreeExplanation",
     "TreeGlobalExplanation",
     "TreeTable",

@@ -7,30 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skproto.explanation._cases import place_columns
 from skproto.explanation._checks import Checker, check_similarities
-from skproto.explanation._display import SampleDisplay
-from skproto.explanation._drawing import draw_contributions
+from skproto.explanation._evidence import EvidenceDisplay
 from skproto.explanation._fields import check_options, coerce, dims, plain, take
+from skproto.explanation._place_checks import check_places
+from skproto.explanation._places import SamplePlaces, check_alike
 from skproto.explanation._prototypes import PrototypeTable
-from skproto.explanation._text import (
-    MAX_SAMPLES,
-    Comparison,
-    Row,
-    SampleView,
-    bar_labels,
-    case_name,
-    compare,
-    number,
-    probability,
-    radius_note,
-    signed,
-    similarity,
-    strongest,
-)
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
 OPTIONS = {
     "radius_units": ("scaled", "input"),
@@ -42,7 +28,7 @@ OPTIONS = {
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Explanation(SampleDisplay):
+class Explanation(EvidenceDisplay):
     r"""Why samples were classified as they were: the numbers the model added up.
 
     The score of class :math:`k` is :math:`s_k = \sum_u e_{uk} + b_k`, where
@@ -122,6 +108,16 @@ class Explanation(SampleDisplay):
         samples and the values of the prototypes, both divided by the scale; checked
         unless None.
 
+    places : SamplePlaces or None, default=None
+        Where in images, texts or rows the prototypes were found.
+
+    similarity_name : str, default="similarity"
+        What `similarities` are called, where they are not similarities.
+
+    baseline : array of shape (n_prototypes,) or None, default=None
+        With `head_weights`: what is usual, and so taken off the similarities before
+        they are weighed.
+
     Raises
     ------
     ValueError
@@ -183,10 +179,14 @@ class Explanation(SampleDisplay):
     kernel: str | None = None
     bandwidths: np.ndarray | None = field(default=None, metadata=dims("P"))
     metric: str | None = None
+    places: SamplePlaces | None = field(default=None, metadata={"sliced": True})
+    similarity_name: str = "similarity"
+    baseline: np.ndarray | None = field(default=None, metadata=dims("P"))
 
     def __post_init__(self) -> None:
         check_options(self, OPTIONS)
         coerce(self, {"P": len(self.prototypes), **self._unit_axes()})
+        check_alike(type(self).__name__, self.places, self.prototypes, len(self))
 
     def _unit_axes(self) -> dict[str, int]:
         """Return how many units there are, where it is known beforehand."""
@@ -231,25 +231,6 @@ class Explanation(SampleDisplay):
             return difference / total.reshape(-1, *[1] * (difference.ndim - 1))
         return difference
 
-    def _predicted(self) -> np.ndarray:
-        """Return the positions of the predicted classes, -1 where unknown."""
-        position = {label: k for k, label in enumerate(self.classes.tolist())}
-        labels = self.prediction.tolist()
-        return np.array([position.get(label, -1) for label in labels], dtype=int)
-
-    def _rivals(self, i: int) -> tuple[int, int]:
-        """Return the positions of the predicted class and of the runner-up."""
-        predicted = int(self[i]._predicted()[0])
-        others = self.scores[i].astype(float)
-        others[predicted] = -np.inf
-        return predicted, int(np.argmax(others))
-
-    def _net(self, i: int) -> np.ndarray:
-        """Return what each unit adds to the lead over the runner-up, shape (U,)."""
-        predicted, rival = self._rivals(i)
-        evidence = self.class_contributions[i]
-        return evidence[:, predicted] - evidence[:, rival]
-
     # Verification
 
     def verify(self, rtol: float = 1e-5) -> None:
@@ -280,9 +261,11 @@ class Explanation(SampleDisplay):
             self.probabilities, self._predicted(), self.scores, self.link
         )
         if self.head_weights is not None:
-            evidence = self.similarities[:, :, None] * self.head_weights
+            usual = 0.0 if self.baseline is None else self.baseline
+            evidence = (self.similarities - usual)[:, :, None] * self.head_weights
             check.close("contribution", "nPK", terms, evidence, 1.0 + np.abs(evidence))
         check_similarities(check, self)
+        check_places(check, self)
 
     # Export
 
@@ -319,7 +302,7 @@ class Explanation(SampleDisplay):
         }
         if self.distances is not None:
             columns["distance"] = self.distances
-        return columns
+        return {**columns, **place_columns(table, self.places, 2)}
 
     def _evidence_columns(self) -> dict[str, np.ndarray]:
         return {"contribution": self.class_contributions}
@@ -334,72 +317,3 @@ class Explanation(SampleDisplay):
         """
         content = {"type": type(self).__name__, **plain(self)}
         return {**content, "decision": plain(self.decision)}
-
-    # Words and pictures
-
-    def _view(self, i: int, n_for: int = 3, n_against: int = 1) -> SampleView:
-        """Say what there is to say about one sample."""
-        view = self._heading(i)
-        view.rows = self._rows(i, n_for, n_against)
-        view.notes = self._notes(i)
-        if self.radius is not None:
-            note = radius_note(float(self.radius[i]), self.radius_units)
-            view.notes.append(("certified", note))
-        return view
-
-    def _heading(self, i: int) -> SampleView:
-        values = self.probabilities[i]
-        likely = np.argsort(-values, kind="stable")
-        predicted, _ = self._rivals(i)
-        return SampleView(
-            name=f"Sample {self.sample_index[i]}",
-            prediction=str(self.prediction[i]),
-            probability=probability(values[predicted]),
-            classes=[
-                (str(self.classes[k]), float(values[k]), probability(values[k]))
-                for k in likely[:MAX_SAMPLES]
-            ],
-        )
-
-    def _rows(self, i: int, n_for: int, n_against: int) -> list[Row]:
-        net = self._net(i)
-        rows = []
-        for group, sign, limit in (("for", 1.0, n_for), ("against", -1.0, n_against)):
-            for k in strongest(sign * net, limit, np.abs(net).max(initial=0.0)):
-                shown = signed(net[k])
-                rows.append(self._row(i, k, group, float(net[k]), shown))
-        return rows
-
-    def _row(self, i: int, k: int, group: str, value: float, shown: str) -> Row:
-        case = f"like {case_name(self.prototypes, k)}"
-        case += f": similarity {similarity(self.similarities[i, k])}"
-        compared = self._compare(i, k, alike=group == "for")
-        return Row(group, case, value, shown, compared=compared)
-
-    def _compare(self, i: int, k: int, *, alike: bool) -> Comparison | None:
-        sample = None if self.samples is None else self.samples[i]
-        return compare(self.prototypes, sample, k, alike=alike)
-
-    def _notes(self, i: int) -> list[tuple[str, str]]:
-        predicted, rival = self._rivals(i)
-        bias = self.class_bias[i, predicted] - self.class_bias[i, rival]
-        parts = f"contributions {signed(self._net(i).sum())}"
-        if bias != 0:
-            parts += f" and bias {signed(bias)}"
-        lead = f"{self.classes[predicted]} (score {number(self.scores[i, predicted])})"
-        behind = f"{self.classes[rival]} ({number(self.scores[i, rival])})"
-        return [("total", f"{parts} put {lead} ahead of {behind}")]
-
-    def _draw(self, ax: Axes | None) -> Axes:
-        """Draw the first sample."""
-        predicted, rival = self._rivals(0)
-        pair = [predicted, rival]
-        labels = bar_labels(self.prototypes, self.similarities[0])
-        return draw_contributions(
-            labels,
-            self.class_contributions[0][:, pair],
-            self.class_bias[0][pair],
-            [str(self.classes[k]) for k in pair],
-            self._title(),
-            ax,
-        )

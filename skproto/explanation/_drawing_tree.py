@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from skproto.explanation._drawing import HATCHES, PALETTE, _literal, new_axes, shorten
-from skproto.explanation._text import probability
+from skproto.explanation._numbers import probability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,12 +90,12 @@ def draw_path(
         ax.annotate("", xy=below, xytext=(0.5, y), arrowprops=arrow, zorder=1)
         ax.text(0.52, y - 0.53, step.answer, va="center", fontsize=9)
     inset = ax.inset_axes((0.2, -bars, 0.5, bars - 0.35), transform=ax.transData)
-    _leaf_bars(inset, [shorten(classes[k], 20) for k in shown], parts[:, shown])
+    leaf_bars(inset, [shorten(classes[k], 20) for k in shown], parts[:, shown])
     inset.set_title(leaf, fontsize=9)
     return _literal(ax)
 
 
-def _leaf_bars(ax: Axes, names: Sequence[str], parts: np.ndarray) -> None:
+def leaf_bars(ax: Axes, names: Sequence[str], parts: np.ndarray) -> None:
     """Draw what a leaf and all others give the classes, most likely class on top."""
     places = np.arange(len(names))
     looks: list[dict[str, Any]] = [
@@ -202,7 +202,7 @@ def draw_tree(
     for node in np.flatnonzero(drawn.depth >= 0).tolist():
         x, y = float(drawn.x[node]), -float(drawn.depth[node])
         if drawn.closed[node]:
-            _class_bars(ax, x, y, distributions[node])
+            class_bars(ax, (x, y), distributions[node])
             place: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": size}
             ax.text(x, y - 0.34, texts[node], linespacing=1.1, **place)
             continue
@@ -245,11 +245,19 @@ def _look(k: int) -> dict[str, Any]:
     return {"facecolor": PALETTE[k % 8], "hatch": HATCHES[(k + k // 8) % 8]}
 
 
-def _class_bars(ax: Axes, x: float, y: float, distribution: np.ndarray) -> None:
-    """Draw a class distribution as small upright bars in a frame."""
+def class_bars(
+    ax: Axes,
+    centre: tuple[float, float],
+    distribution: np.ndarray,
+    size: tuple[float, float] = (0.7, 0.5),
+) -> None:
+    """Draw a class distribution as small upright bars in a frame.
+
+    A negative height is that of an axes whose values grow downwards.
+    """
     from matplotlib.patches import Rectangle
 
-    width, height, n_classes = 0.7, 0.5, len(distribution)
+    (x, y), (width, height), n_classes = centre, size, len(distribution)
     frame = Rectangle((x - width / 2, y - height / 2), width, height, facecolor="white")
     frame.set(edgecolor="black", linewidth=0.8)
     ax.add_patch(frame)
@@ -261,8 +269,8 @@ def _class_bars(ax: Axes, x: float, y: float, distribution: np.ndarray) -> None:
         ax.add_patch(bar)
 
 
-def _class_legend(ax: Axes, classes: Sequence[str]) -> Axes:
-    """Name lines and classes below the tree; too many classes are left out."""
+def _class_marks(classes: Sequence[str]) -> list[Any]:
+    """Return what a legend names: lines and classes; too many classes are left out."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -275,6 +283,12 @@ def _class_legend(ax: Axes, classes: Sequence[str]) -> Axes:
             Patch(label=shorten(name, 20), edgecolor="black", **_look(k))
             for k, name in enumerate(classes)
         ]
+    return marks
+
+
+def _class_legend(ax: Axes, classes: Sequence[str]) -> Axes:
+    """Name lines and classes below the tree."""
+    marks = _class_marks(classes)
     place: dict[str, Any] = {
         "loc": "upper center",
         "bbox_to_anchor": (0.5, 0.02),
@@ -282,3 +296,21 @@ def _class_legend(ax: Axes, classes: Sequence[str]) -> Axes:
     }
     ax.legend(handles=marks, ncols=min(5, len(marks)), **place)
     return ax
+
+
+def class_legend(
+    ax: Axes, classes: Sequence[str], place: tuple[float, float], shrink: float
+) -> None:
+    """Name lines and classes at a place in the data, in small letters."""
+    marks = _class_marks(classes)
+    ax.legend(
+        handles=marks,
+        ncols=min(6, len(marks)),
+        loc="upper left",
+        bbox_to_anchor=place,
+        bbox_transform=ax.transData,
+        frameon=False,
+        borderaxespad=0.0,
+        borderpad=0.0,
+        fontsize=7 * shrink,
+    )

@@ -9,15 +9,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skproto.explanation._base import Explanation
+from skproto.explanation._cases import case_name
 from skproto.explanation._checks import Checker
 from skproto.explanation._drawing import draw_contributions
 from skproto.explanation._fields import take
-from skproto.explanation._text import Row, case_name, probability, signed, strongest
+from skproto.explanation._image_blocks import Block, Line, has_pictures
+from skproto.explanation._numbers import number, probability, signed
+from skproto.explanation._pictures import (
+    Picture,
+    part_pictures,
+    range_of,
+    source_picture,
+)
+from skproto.explanation._text import Row, strongest
 from skproto.explanation._tree import TreeExplanation
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+
+
+MAX_TREES, MAX_NODES = 8, 6  # trees drawn, and nodes of each
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -138,8 +150,57 @@ class EnsembleExplanation(Explanation):
         for group, sign, limit in (("for", 1.0, n_for), ("against", -1.0, n_against)):
             for t in strongest(sign * net, limit, np.abs(net).max()):
                 value = float(net[t])
-                rows.append(Row(group, self._story(i, t), value, signed(value)))
+                row = Row(group, self._story(i, t), value, signed(value))
+                rows.append(row._replace(pictures=self._path_pictures(i, t)))
         return rows
+
+    def _path_pictures(self, i: int, t: int) -> tuple[Picture, ...]:
+        """Return the parts that a tree asks for on the path of a sample."""
+        tree = self.trees[t]
+        pictures: list[Picture] = []
+        if not has_pictures(tree):
+            return ()
+        values = range_of(tree)
+        for node, child in pairwise(tree.path[i]):
+            present = child == tree.tree.children_right[node]
+            k = int(tree.tree.prototype[node])
+            shown = part_pictures(tree.prototypes, k, values)
+            whole = source_picture(tree.prototypes, k, values)
+            for picture in shown[:1] or ([] if whole is None else [whole]):
+                caption = f"{'like' if present else 'not like'} "
+                caption += f"image {tree.prototypes.indices[k]}"
+                pictures.append(picture._replace(caption=caption, part=0))
+        return tuple(pictures)
+
+    def _draw(self, ax: Axes | None) -> Axes:
+        pictured = any(has_pictures(tree) for tree in self.trees)
+        return self._draw_sheet(ax) if pictured else self._draw_chart(ax)
+
+    def _blocks(self) -> list[Block]:
+        pair = list(self._rivals(0))
+        votes = self._votes(0)[:, pair]
+        order = np.argsort(-np.abs(votes[:, 0] - votes[:, 1]), kind="stable")
+        shown, rest = order[:MAX_TREES], order[MAX_TREES:]
+        own, other = (str(self.classes[c]) for c in pair)
+        lines = []
+        for t in shown.tolist():
+            gives = (
+                f"{signed(votes[t, 0])} for {own}, {signed(votes[t, 1])} for {other}"
+            )
+            pictures = self._path_pictures(0, t)[:MAX_NODES]
+            hidden = len(self.trees[t].path[0]) - 1 - len(pictures)
+            text = self._story(0, t).rpartition(" -> ")[2]
+            texts = (text, f"first {len(pictures)} nodes shown, {hidden} more")
+            lines.append(
+                Line(pictures, f"tree {t}: {gives}", texts[: 1 + (hidden > 0)])
+            )
+        total = " and ".join(
+            f"{number(self.scores[0, c])} for {self.classes[c]}" for c in pair
+        )
+        if len(rest):
+            total = f"{len(rest)} other trees; {total}"
+        title = f"What the trees give {own} (predicted) and {other} (runner-up)"
+        return [Block(title, lines, f"all trees: {total}")]
 
     def _notes(self, i: int) -> list[tuple[str, str]]:
         predicted, _ = self._rivals(i)
@@ -147,7 +208,7 @@ class EnsembleExplanation(Explanation):
         text = f"{wins} of {len(self.trees)} trees favour {self.prediction[i]}"
         return [("trees", text), *super()._notes(i)]
 
-    def _draw(self, ax: Axes | None) -> Axes:
+    def _draw_chart(self, ax: Axes | None) -> Axes:
         pair = list(self._rivals(0))
         labels = []
         for t, tree in enumerate(self.trees):

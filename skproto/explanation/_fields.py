@@ -2,8 +2,8 @@
 
 A field that holds an array says its axes in its metadata, ``field(metadata=
 dims("n", "K"))``. The same letter has the same length in the whole object, and the
-fields that start with ``n`` are the ones that :func:`take` slices. A leading ``*n``
-may be absent.
+fields that start with ``n`` are the ones that :func:`take` slices. An axis with a star,
+as in ``*n``, may be absent, and a number is a fixed length.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ def dims(*axes: str) -> dict[str, tuple[str, ...]]:
 
 
 def _axes(field: Field, ndim: int) -> tuple[str, ...]:
-    """Return the axes of a field; an optional leading axis only where present."""
+    """Return the axes of a field; an optional axis only where it is present."""
     axes: tuple[str, ...] = field.metadata.get("dims", ())
-    if axes and axes[0].startswith("*"):
-        return (axes[0][1:], *axes[1:]) if ndim == len(axes) else axes[1:]
-    return axes
+    if ndim < len(axes):
+        axes = tuple(axis for axis in axes if not axis.startswith("*"))
+    return tuple(axis.lstrip("*") for axis in axes)
 
 
 def coerce(instance: Any, sizes: dict[str, int]) -> None:
@@ -56,7 +56,9 @@ def coerce(instance: Any, sizes: dict[str, int]) -> None:
             raise TypeError(f"{name}: {field.name} must be an array, got None.")
         array = np.asarray(value)
         axes = _axes(field, array.ndim)
-        expected = tuple(sizes.get(axis, "any") for axis in axes)
+        expected = tuple(
+            int(axis) if axis.isdigit() else sizes.get(axis, "any") for axis in axes
+        )
         fits = array.ndim == len(axes) and all(
             size in (length, "any")
             for size, length in zip(expected, array.shape, strict=True)
@@ -88,6 +90,8 @@ def take(instance: Any, rows: np.ndarray, **changes: Any) -> Any:
             continue
         if field.metadata.get("per_sample"):
             changes[field.name] = [value[row] for row in rows]
+        elif field.metadata.get("sliced"):
+            changes[field.name] = take(value, rows)
         elif _axes(field, np.ndim(value))[:1] == ("n",):
             changes[field.name] = value[rows]
     return replace(instance, **changes)

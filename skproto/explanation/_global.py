@@ -7,18 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skproto.explanation._cases import case_name, labelled_case
 from skproto.explanation._drawing import MAX_COLUMNS, MAX_ROWS, draw_table
 from skproto.explanation._fields import coerce, dims, plain
 from skproto.explanation._html import notebook_html, tables_html
+from skproto.explanation._numbers import number
 from skproto.explanation._prototypes import PrototypeTable
-from skproto.explanation._text import (
-    MAX_FEATURES,
-    Table,
-    case_name,
-    labelled_case,
-    number,
-    table_text,
-)
+from skproto.explanation._text import MAX_FEATURES, Table, table_text
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,21 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skproto.explanation._base import Explanation
+from skproto.explanation._cases import case_name, short_case
 from skproto.explanation._checks import Checker, softmax
 from skproto.explanation._drawing import MAX_COLUMNS, draw_features, shorten
 from skproto.explanation._fields import dims
 from skproto.explanation._global import GlobalExplanation
-from skproto.explanation._text import (
-    FAINT,
-    MAX_FEATURES,
-    Row,
-    Table,
-    case_name,
-    number,
-    short_case,
-    signed,
-    together,
-)
+from skproto.explanation._image_blocks import Block, Line, place_texts
+from skproto.explanation._numbers import number, signed, together
+from skproto.explanation._pictures import row_pictures
+from skproto.explanation._text import FAINT, MAX_FEATURES, Row, Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -237,6 +231,8 @@ class PairExplanation(Explanation):
     # Words and pictures
 
     def _rows(self, i: int, n_for: int, n_against: int) -> list[Row]:
+        if self.prototypes.places is not None:
+            return self._case_rows(i)
         parts = self.feature_differences[i]
         top = np.abs(parts).max(initial=0.0)
         rows = []
@@ -249,6 +245,24 @@ class PairExplanation(Explanation):
                 if sign * parts[j] > FAINT * top
             ]
         return rows
+
+    def _case_rows(self, i: int) -> list[Row]:
+        """Return the two prototypes with their places."""
+        return [
+            Row(
+                group,
+                case_name(self.prototypes, k),
+                float(self.squared_distances[i, k]),
+                number(self.squared_distances[i, k]),
+                note=self._found(i, k),
+                form="{case}, squared distance {value}",
+                pictures=row_pictures(self, i, k),
+            )
+            for group, k in (
+                ("winner", self.winner[i]),
+                ("runner-up", self.runner_up[i]),
+            )
+        ]
 
     def _feature(self, i: int, j: int, breaking: str = " ") -> str:
         """Name a feature with the values of the sample and of the two prototypes."""
@@ -264,15 +278,36 @@ class PairExplanation(Explanation):
 
     def _notes(self, i: int) -> list[tuple[str, str]]:
         notes = []
-        for tag, k in (("winner", self.winner[i]), ("runner-up", self.runner_up[i])):
+        roles = (("winner", self.winner[i]), ("runner-up", self.runner_up[i]))
+        for tag, k in roles if self.prototypes.places is None else ():
             squared = number(self.squared_distances[i, k])
             name = case_name(self.prototypes, k)
             notes.append((tag, f"{name}, squared distance {squared}"))
-        mu = signed(self.relative_distance[i])
-        scale = "-1: on the winner, 0: on the border"
-        return [*notes, ("margin", f"relative distance {mu} ({scale})")]
+        return [*notes, ("margin", self._margin_text(i))]
 
-    def _draw(self, ax: Axes | None) -> Axes:
+    def _margin_text(self, i: int) -> str:
+        mu = signed(self.relative_distance[i])
+        return f"relative distance {mu} (-1: on the winner, 0: on the border)"
+
+    def _blocks(self) -> list[Block]:
+        blocks = []
+        for k, role, whose in (
+            (self.winner[0], "winner", "the predicted class"),
+            (self.runner_up[0], "runner-up", "all other classes"),
+        ):
+            squared = number(self.squared_distances[0, k])
+            line = Line(
+                row_pictures(self, 0, k),
+                f"squared distance {squared}",
+                place_texts(self, 0, k),
+            )
+            label = self.prototypes.labels[k]
+            title = f"{label} ({role}): nearest prototype of {whose}"
+            blocks.append(Block(title, [line]))
+        blocks[-1] = blocks[-1]._replace(total=self._margin_text(0))
+        return blocks
+
+    def _draw_chart(self, ax: Axes | None) -> Axes:
         labels = [
             self._feature(0, j, "\n") for j in range(self.feature_differences.shape[1])
         ]

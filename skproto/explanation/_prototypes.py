@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from skproto.explanation._fields import coerce, dims
+from skproto.explanation._places import PrototypePlaces
 
 
 @dataclass(kw_only=True, eq=False)
@@ -85,9 +86,15 @@ class PrototypeTable:
     scale: np.ndarray | None = field(default=None, metadata=dims("f"))
     weights: np.ndarray | None = field(default=None, metadata=dims("P", "f"))
     center: np.ndarray | None = field(default=None, metadata=dims("f"))
+    places: PrototypePlaces | None = None
 
     def __post_init__(self) -> None:
         coerce(self, {})
+        if self.places is not None and len(self.places) != len(self):
+            raise ValueError(
+                f"{type(self).__name__}: places must speak of {len(self)} prototypes, "
+                f"got {len(self.places)}."
+            )
 
     def __len__(self) -> int:
         return len(self.ids)

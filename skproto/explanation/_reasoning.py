@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skproto.explanation._base import Explanation
+from skproto.explanation._cases import bar_labels, case_name, labelled_case
 from skproto.explanation._checks import Checker
 from skproto.explanation._drawing import (
     MAX_COLUMNS,
@@ -17,17 +18,10 @@ from skproto.explanation._drawing import (
 )
 from skproto.explanation._fields import dims
 from skproto.explanation._global import GlobalExplanation
-from skproto.explanation._text import (
-    Row,
-    Table,
-    bar_labels,
-    case_name,
-    labelled_case,
-    number,
-    signed,
-    similarity,
-    strongest,
-)
+from skproto.explanation._image_blocks import MAX_LINES, Block, Line, place_texts
+from skproto.explanation._numbers import number, signed, similarity
+from skproto.explanation._pictures import row_pictures
+from skproto.explanation._text import Row, Table, strongest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,6 +145,10 @@ class ReasoningExplanation(Explanation):
         state = "absent" if absent else "present"
         case = f"{case_name(self.prototypes, unit)} is {_degree(d, absent)}{state}"
         detected = f"similarity {similarity(d)}"
+        if self.prototypes.places is not None:
+            found = ", ".join(filter(None, (detected, self._found(i, unit))))
+            pictures = row_pictures(self, i, unit)
+            return Row(group, case, value, shown, found, pictures=pictures)
         compared = self._compare(i, unit, alike=not absent)
         return Row(group, case, value, shown, detected, compared)
 
@@ -165,7 +163,35 @@ class ReasoningExplanation(Explanation):
             notes.append(("caution", text))
         return notes
 
-    def _draw(self, ax: Axes | None) -> Axes:
+    def _blocks(self) -> list[Block]:
+        blocks = []
+        for c, role, limit in zip(
+            self._rivals(0), ("predicted", "runner-up"), MAX_LINES, strict=True
+        ):
+            shares = np.stack([self.presence[0, :, c], self.absence[0, :, c]], axis=1)
+            kept = strongest(shares.ravel(), limit, float(shares.max(initial=0.0)))
+            shown = float(shares.ravel()[kept].sum())
+            label, score = self.classes[c], self.scores[0, c]
+            total = f"shown {signed(shown)}, all else {signed(score - shown)}; "
+            total += f"total for {label}: {number(score)} (1 would be all)"
+            lines = [self._share_line(*divmod(at, 2), c) for at in kept]
+            blocks.append(Block(f"Evidence for {label} ({role})", lines, total))
+        return blocks
+
+    def _share_line(self, k: int, absent: int, c: int) -> Line:
+        """Return a line of the picture: what presence or absence gives a class."""
+        d = f"similarity {number(self.similarities[0, k])}"
+        table = self.reasoning_negative if absent else self.reasoning_positive
+        weight = number(table[..., k, c].reshape(-1)[0])
+        value = signed((self.absence if absent else self.presence)[0, k, c])
+        text = f"absent: (1 - {d})" if absent else f"present: {d}"
+        return Line(
+            row_pictures(self, 0, k),
+            f"{text} x reasoning {weight} = {value}",
+            place_texts(self, 0, k),
+        )
+
+    def _draw_chart(self, ax: Axes | None) -> Axes:
         pair = list(self._rivals(0))
         labels = bar_labels(self.prototypes, self.similarities[0])
         names = [str(self.classes[k]) for k in pair]

@@ -1,16 +1,19 @@
-"""How numbers, cases and features are worded: one place for text, HTML and plots."""
+"""What is said of a sample and of features, and how it is laid out as text."""
 
 from __future__ import annotations
 
 import math
 import textwrap
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from skproto.explanation._numbers import number, together
+
 if TYPE_CHECKING:
-    from skproto.explanation._base import PrototypeTable
+    from skproto.explanation._pictures import Picture
+    from skproto.explanation._prototypes import PrototypeTable
 
 FAINT = 0.01  # evidence below this share of the strongest gets no line
 MAX_FEATURES = 3  # features named per case
@@ -43,6 +46,8 @@ class Row(NamedTuple):
     shown: str
     note: str = ""
     compared: Comparison | None = None
+    form: str = ""  # how case and number are joined, where not as in the other rows
+    pictures: tuple[Picture, ...] = ()
 
 
 class Table(NamedTuple):
@@ -63,118 +68,13 @@ class SampleView:
     classes: list[tuple[str, float, str]]
     rows: list[Row] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
+    pictures: tuple[Picture, ...] = ()
+    picture_notes: list[str] = field(default_factory=list)
 
     @property
     def title(self) -> str:
         """The sample and what it was classified as."""
         return f"{self.name}: {self.prediction} (probability {self.probability})"
-
-
-def number(value: Any, digits: int = 3) -> str:
-    """Format with `digits` significant digits, without exponent where readable.
-
-    Examples
-    --------
-    >>> number(17.23), number(1001.4), number(0.052631), number(3.0), number(2.5e-7)
-    ('17.2', '1001', '0.0526', '3', '2.50e-07')
-    """
-    value = float(value)
-    if math.isnan(value):
-        return "unknown"
-    if math.isinf(value):
-        return "infinite" if value > 0 else "-infinite"
-    if value == round(value) and abs(value) < 1e6:
-        return str(int(value))
-    power = math.floor(math.log10(abs(value)))
-    if -4 <= power < 6:
-        return f"{value:.{max(0, digits - 1 - power)}f}"
-    return f"{value:.{digits - 1}e}"
-
-
-def signed(value: Any) -> str:
-    """Format a contribution: sign, two significant digits below 1, else three."""
-    value = float(value)
-    sign = "-" if value < 0 else "+"
-    return sign + number(abs(value), 2 if abs(value) < 1 else 3)
-
-
-def probability(value: Any) -> str:
-    """Format a probability with two decimals that never round up to certainty.
-
-    Examples
-    --------
-    >>> probability(0.934), probability(0.9997), probability(1.0), probability(0.001)
-    ('0.93', '>0.99', '1.00', '<0.01')
-    """
-    value = float(value)
-    if 0.995 <= value < 1.0:
-        return ">0.99"
-    if 0.0 < value < 0.005:
-        return "<0.01"
-    return f"{value:.2f}"
-
-
-def percent(value: Any) -> str:
-    """Format a share of the data in whole per cent; a little is not nothing."""
-    return "<1%" if 0 < float(value) < 0.005 else f"{float(value):.0%}"
-
-
-def similarity(value: Any) -> str:
-    """Format a similarity with two significant digits, tiny ones as such."""
-    return "<0.001" if 0 < float(value) < 0.001 else number(value, 2)
-
-
-def together(*values: Any) -> list[str]:
-    """Format numbers side by side with as many digits as tell them apart."""
-    floats = [float(value) for value in values]
-    distinct = len({float(f"{value:.6g}") for value in floats})
-    texts = [number(value) for value in floats]
-    for digits in range(4, 8):
-        if len(set(texts)) >= distinct:
-            break
-        texts = [number(value, digits) for value in floats]
-    return texts
-
-
-def case_name(table: PrototypeTable, k: int, *, label: bool = True) -> str:
-    """Name a prototype: its training row, or "learned" when it is not that row.
-
-    The label is that of the training row where it is known, and of the prototype
-    otherwise: a prototype may stand for another class than its nearest row has.
-    """
-    row, tag = int(table.indices[k]), str(table.labels[k])
-    own = None if table.sample_labels is None else str(table.sample_labels[k])
-    if table.is_case[k]:
-        shown = own if own is not None else tag if label else ""
-        return f"training row {row}" + (f" ({shown})" if shown else "")
-    near = f"nearest training row {row}" if row >= 0 else ""
-    if near and own is not None and own != tag:
-        near += f", {own}"
-    inside = "; ".join(part for part in (tag if label else "", near) if part)
-    return f"learned prototype {table.ids[k]}" + (f" ({inside})" if inside else "")
-
-
-def short_case(table: PrototypeTable, k: int) -> str:
-    """Name a prototype on a picture: two or three words."""
-    if table.is_case[k]:
-        return f"row {table.indices[k]}"
-    row = int(table.indices[k])
-    return f"learned {table.ids[k]}" + (f", near row {row}" if row >= 0 else "")
-
-
-def labelled_case(table: PrototypeTable, k: int) -> str:
-    """Name a prototype on a picture, with its class or that of its row."""
-    own = table.sample_labels
-    label = own[k] if own is not None and table.is_case[k] else table.labels[k]
-    return f"{short_case(table, k)} ({label})"
-
-
-def bar_labels(table: PrototypeTable, similarities: np.ndarray) -> list[str]:
-    """Name the prototypes below a chart of bars, with their similarity."""
-    return [
-        f"{labelled_case(table, k)}\nsimilarity {similarity(s)}"
-        for k, s in enumerate(similarities)
-    ]
 
 
 def deciding_features(
@@ -244,7 +144,7 @@ def sample_text(view: SampleView, row_format: str) -> str:
     for row in view.rows:
         tag = "" if row.group == previous else row.group + ":"
         previous = row.group
-        text = row_format.format(case=row.case, value=row.shown)
+        text = (row.form or row_format).format(case=row.case, value=row.shown)
         text += f", {row.note}" if row.note else ""
         lines += _folded(text, f"  {tag:<{width}} ", indent + "  ")
         if row.compared:

@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skproto.explanation._base import Explanation
+from skproto.explanation._cases import case_name, place_columns
 from skproto.explanation._checks import Checker
+from skproto.explanation._drawing_image_tree import draw_image_path
 from skproto.explanation._drawing_tree import Step, draw_path
 from skproto.explanation._fields import check_options, dims
-from skproto.explanation._text import Row, case_name, number, probability
+from skproto.explanation._image_blocks import Line, picture_notes, place_texts
+from skproto.explanation._numbers import number, probability
+from skproto.explanation._pictures import row_pictures
+from skproto.explanation._text import Row
 from skproto.explanation._tree_table import TreeTable
 
 if TYPE_CHECKING:
@@ -236,7 +241,8 @@ class TreeExplanation(Explanation):
         -------
         frame : pandas DataFrame
             Columns `sample`, `step`, `node`, `prototype`, `training_row`, `distance`,
-            `radius` (the two only where known), `probability` and `present`.
+            `radius` (the two only where known), `probability`, the place in the sample
+            where known, and `present`.
         """
         import pandas as pd
 
@@ -260,6 +266,8 @@ class TreeExplanation(Explanation):
         if self.tree.radii is not None:
             columns["radius"] = self.tree.radii[k]
         columns["probability"] = self.node_probability[i, k]
+        places = place_columns(self.prototypes, self.places, 2)
+        columns.update({name: values[i, k] for name, values in places.items()})
         columns["present"] = present.astype(bool)
         return pd.DataFrame(columns)
 
@@ -301,9 +309,14 @@ class TreeExplanation(Explanation):
             k = self.tree.prototype[node]
             text, present = self._question(i, node)
             value = float(self.node_probability[i, k])
-            compared = self._compare(i, k, alike=present)
             shown = self._answer(i, node, present)
-            rows.append(Row(str(step), text, value, shown, compared=compared))
+            row = Row(str(step), text, value, shown)
+            if self.prototypes.places is None:
+                row = row._replace(compared=self._compare(i, k, alike=present))
+            else:
+                pictures = row_pictures(self, i, k)
+                row = row._replace(note=self._found(i, k), pictures=pictures)
+            rows.append(row)
         return rows
 
     def _notes(self, i: int) -> list[tuple[str, str]]:
@@ -329,7 +342,42 @@ class TreeExplanation(Explanation):
             f"together say {self.classes[soft.argmax()]}"
         )
 
-    def _draw(self, ax: Axes | None) -> Axes:
+    def _path_line(self, step: int, node: int) -> tuple[Line, bool]:
+        """Return a node of the path of the first sample as a line of the picture."""
+        k = int(self.tree.prototype[node])
+        text, present = self._question(0, node)
+        measured = text.partition(", distance ")[2]
+        value = probability(self.node_probability[0, k])
+        sum_up = f"{step}. {'present' if present else 'absent'}: probability of "
+        sum_up += f"presence {value}"
+        texts = place_texts(self, 0, k)
+        if measured:
+            texts = (f"distance {measured}", *texts)
+        return Line(row_pictures(self, 0, k), sum_up, texts), present
+
+    def _leaf_title(self) -> str:
+        """Return the title of the picture, with a caution where path and sum differ."""
+        title = self._title()
+        return title if self.agrees[0] else f"{title}\n{self._disagreement(0)}"
+
+    def _leaf_parts(self) -> tuple[str, list[str], np.ndarray]:
+        """Return name of the leaf, the classes, and what leaf and others give them."""
+        leaf = int(self.leaf[0])
+        own = self.class_contributions[0, leaf]
+        reach = probability(self.leaf_probability[0, leaf])
+        name = f"leaf {leaf}, reached with probability {reach}"
+        names = [str(label) for label in self.classes]
+        return name, names, np.stack([own, self.scores[0] - own])
+
+    def _draw_sheet(self, ax: Axes | None) -> Axes:
+        nodes = self.path[0][:-1]
+        steps = [self._path_line(s, node) for s, node in enumerate(nodes, start=1)]
+        title = self._leaf_title()
+        return draw_image_path(
+            title, steps, self._leaf_parts(), picture_notes(self), ax
+        )
+
+    def _draw_chart(self, ax: Axes | None) -> Axes:
         steps = []
         for node in self.path[0][:-1]:
             k = self.tree.prototype[node]
@@ -337,13 +385,5 @@ class TreeExplanation(Explanation):
             answer = self._answer(0, node, present)
             compared = self._compare(0, k, alike=present)
             steps.append(Step(f"{text}?", str(compared or ""), answer, present))
-        title = self._title()
-        if not self.agrees[0]:
-            title += "\n" + self._disagreement(0)
-        leaf = int(self.leaf[0])
-        own = self.class_contributions[0, leaf]
-        reach = probability(self.leaf_probability[0, leaf])
-        name = f"leaf {leaf}, reached with probability {reach}"
-        names = [str(label) for label in self.classes]
-        parts = np.stack([own, self.scores[0] - own])
-        return draw_path(steps, name, names, parts, title, ax)
+        name, names, parts = self._leaf_parts()
+        return draw_path(steps, name, names, parts, self._leaf_title(), ax)

@@ -7,18 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skproto.explanation._cases import case_name, labelled_case, short_case
 from skproto.explanation._drawing import shorten
 from skproto.explanation._drawing_tree import draw_tree
 from skproto.explanation._fields import dims
 from skproto.explanation._global import GlobalExplanation
-from skproto.explanation._text import (
-    case_name,
-    labelled_case,
-    number,
-    percent,
-    probability,
-    short_case,
-)
+from skproto.explanation._numbers import number, percent, probability
 from skproto.explanation._tree_table import TreeTable
 
 if TYPE_CHECKING:

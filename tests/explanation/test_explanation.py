@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from skproto.explanation import PrototypeTable
-from skproto.explanation._text import number, probability, together
+from skproto.explanation._numbers import number, probability, together
 
 # The evidence contract
 

@@ -1,0 +1,164 @@
+"""What a figure of images shows: lines of pictures with their numbers, in blocks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from skproto.explanation._cases import found_here, origin, source_place
+from skproto.explanation._numbers import number, signed
+from skproto.explanation._pictures import (
+    Picture,
+    channels_note,
+    reconstruction_pictures,
+)
+
+if TYPE_CHECKING:
+    from skproto.explanation._places import PrototypePlaces, SamplePlaces
+    from skproto.explanation._prototypes import PrototypeTable
+
+MAX_LINES = (4, 3)  # cases shown for the predicted class and for the runner-up
+NONE_SHOWN = 1e-9  # evidence below this share of the strongest gets no line
+
+
+class Line(NamedTuple):
+    """One line of a figure: pictures, the sum in bold, and what else is said."""
+
+    pictures: tuple[Picture, ...]
+    sum_up: str
+    texts: tuple[str, ...] = ()
+
+
+class Block(NamedTuple):
+    """Lines that belong together, below a title and above their total."""
+
+    title: str
+    lines: list[Line]
+    total: str = ""
+
+
+def has_pictures(shown: Any) -> bool:
+    """Tell whether there is any image to show."""
+    own: PrototypePlaces | None = shown.prototypes.places
+    if own is None or own.kind != "image":
+        return False
+    here = getattr(shown, "places", None)
+    known = (
+        own.images,
+        own.patches,
+        own.decoded,
+        None if here is None else here.images,
+    )
+    return any(images is not None for images in known)
+
+
+def place_texts(shown: Any, i: int, k: int) -> tuple[str, ...]:
+    """Say where a prototype comes from, and where it was found in a sample."""
+    places: SamplePlaces | None = shown.places
+    texts = [source_text(shown.prototypes, k)]
+    if places is not None:
+        texts.append(found_here(shown.prototypes, places, i, k, shown.samples))
+    return tuple(text for text in texts if text)
+
+
+def source_text(table: PrototypeTable, k: int) -> str:
+    """Say which training image a prototype comes from, and where it lies in it."""
+    place = source_place(table, k).removeprefix("part at ")
+    several = table.places is not None and len(table.places.parts_on(k)) != 1
+    return origin(table, k) + (f", {place}" if place and not several else "")
+
+
+def evidence_blocks(shown: Any, pair: tuple[int, int]) -> list[Block]:
+    """Return what the prototypes give the predicted class and the runner-up.
+
+    Parameters
+    ----------
+    shown : Explanation
+        Its first sample is shown.
+
+    pair : tuple of two int
+        Positions of the two classes.
+
+    Returns
+    -------
+    blocks : list of Block
+        The strongest cases for each of the two, with the sum of all others.
+    """
+    blocks = reconstruction_blocks(shown)
+    for c, role, limit in zip(pair, ("predicted", "runner-up"), MAX_LINES, strict=True):
+        terms = shown.class_contributions[0, :, c].astype(float)
+        order = np.argsort(-terms, kind="stable")[:limit]
+        faint = NONE_SHOWN * np.abs(terms).max(initial=0.0)
+        kept = [int(k) for k in order if terms[k] > faint]
+        label = shown.classes[c]
+        blocks.append(
+            Block(
+                f"Evidence for {label} ({role})",
+                [shown._line(0, k, c) for k in kept],
+                _sum(shown, c, terms, kept),
+            )
+        )
+    return blocks
+
+
+def _sum(shown: Any, c: int, terms: np.ndarray, kept: list[int]) -> str:
+    """Add up what is shown and what is not, as text."""
+    n_others = len(terms) - len(kept)
+    parts = []
+    if kept:
+        parts.append(f"shown {signed(terms[kept].sum())}")
+    if n_others:
+        rest = np.delete(terms, kept).sum()
+        plural = "s" if n_others > 1 else ""
+        parts.append(f"{n_others} other prototype{plural} {signed(rest)}")
+    if shown.class_bias[0].any():
+        parts.append(f"bias {signed(shown.class_bias[0, c])}")
+    word = " points" if shown.head_weights is not None else ""
+    total = f"total for {shown.classes[c]}: {number(shown.scores[0, c])}{word}"
+    return f"{', '.join(parts)}; {total}"
+
+
+def reconstruction_blocks(shown: Any) -> list[Block]:
+    """Return the input beside its reconstruction, where there is one."""
+    pictures = reconstruction_pictures(shown, 0)
+    if not pictures:
+        return []
+    texts = ["What differs from the input is lost on the way to the classification."]
+    places: SamplePlaces = shown.places
+    if places.images is not None and places.reconstructions is not None:
+        gap = places.images[0].astype(float) - places.reconstructions[0]
+        error = number(float(np.mean(gap**2)))
+        texts.insert(0, f"mean squared difference of the pixels {error}")
+    line = Line(pictures, "decoded from the code of this input", tuple(texts))
+    return [Block("What the model keeps of this input", [line])]
+
+
+def picture_notes(shown: Any) -> list[str]:
+    """Say how the pictures of an explanation are to be read."""
+    own: PrototypePlaces = shown.prototypes.places
+    here: SamplePlaces | None = getattr(shown, "places", None)
+    notes = []
+    parts = own.sites is not None and own.sites.ndim == 2
+    boxed = own.boxes is not None or (here is not None and here.boxes is not None)
+    effective = own.effective_boxes is not None and not parts
+    effective |= here is not None and here.effective_boxes is not None and not parts
+    if parts:
+        notes.append("the same number marks the same part")
+    if boxed and effective:
+        notes.append("solid box: the place that is compared")
+        notes.append("dashed box: the pixels that in effect decide what it holds")
+    elif boxed:
+        text = "a box is the place that is compared; pixels around it may count too"
+        notes.append(text)
+    if here is not None and here.maps is not None:
+        notes.append("orange shade: similarity of each place, stronger where higher")
+    decoded = own.decoded is not None
+    decoded |= here is not None and here.reconstructions is not None
+    if decoded:
+        notes.append("decoded: what the decoder makes of a code, no training image")
+    images = own.images if here is None or here.images is None else here.images
+    if getattr(shown, "baseline", None) is not None:
+        notes.append("usual: the mean over the training data")
+    notes.append(channels_note(own.decoded if images is None else images))
+    return [note for note in notes if note]

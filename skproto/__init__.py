@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import skproto.explanation as explanation
+    import skproto.networks as networks
     import skproto.nn as nn
     import skproto.persistence as persistence
     import skproto.robustness as robustness
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import skproto.utils as utils
     from skproto.base import PrototypeClassifier
     from skproto.explanation import Explanation, GlobalExplanation
+    from skproto.networks import ProtoPNetClassifier
     from skproto.shallow import (
         CBCClassifier,
         GLVQClassifier,
@@ -41,6 +43,7 @@ __all__ = [
     "GLVQClassifier",
     "GMLVQClassifier",
     "GlobalExplanation",
+    "ProtoPNetClassifier",
     "ProtoTreeClassifier",
     "ProtoTreeEnsembleClassifier",
     "PrototypeClassifier",
@@ -48,6 +51,7 @@ __all__ = [
     "RSLVQClassifier",
     "__version__",
     "explanation",
+    "networks",
     "nn",
     "persistence",
     "robustness",
@@ -60,6 +64,7 @@ __all__ = [
 _SUBMODULES = frozenset(
     {
         "explanation",
+        "networks",
         "nn",
         "persistence",
         "robustness",
@@ -77,6 +82,7 @@ _HOMES = {
     "GLVQClassifier": "shallow",
     "GMLVQClassifier": "shallow",
     "GlobalExplanation": "explanation",
+    "ProtoPNetClassifier": "networks",
     "ProtoTreeClassifier": "trees",
     "ProtoTreeEnsembleClassifier": "trees",
     "PrototypeClassifier": "base",

@@ -21,6 +21,7 @@ from sklearn.base import (
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skproto import _images as images
+from skproto import _placing as placing
 from skproto import _preparation as preparation
 from skproto.explanation import Explanation, GlobalExplanation, PrototypeTable
 from skproto.training import chunks
@@ -241,6 +242,33 @@ class PrototypePredictor(
     def _n_features_out(self) -> int:
         return len(self.prototypes_)
 
+    def similarity_maps(self, X):
+        """Similarity of every prototype at every site of images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_channels, height, width)
+            Images, as in `fit`.
+
+        Returns
+        -------
+        maps : ndarray of shape (n_samples, n_prototypes, n_rows, n_columns)
+            One map for each prototype on the grid of the encoder; of shape
+            (n_samples, n_prototypes, n_sites) where the sites have no grid.
+
+        Raises
+        ------
+        TypeError
+            If the estimator was fitted to a table.
+        """
+        X = self._check_input(X)
+        if len(self._input_shape) == 1:
+            raise TypeError(
+                f"similarity_maps needs a {type(self).__name__} that was fitted to "
+                "images or tokens; it was fitted to a table."
+            )
+        return placing.similarity_maps(self, X)
+
     # -- explaining --------------------------------------------------------------------
 
     def explain(self, X):
@@ -265,6 +293,7 @@ class PrototypePredictor(
 
     def _explanation(self, outputs: dict[str, Any], X, sample_index):
         """Return the explanation of validated samples from their outputs."""
+        evidence = self._evidence(outputs)
         return self._explanation_class(
             estimator_name=type(self).__name__,
             classes=self.classes_,
@@ -274,13 +303,20 @@ class PrototypePredictor(
             similarities=outputs["activations"].astype(np.float64),
             distances=outputs["distances"].astype(np.float64),
             prototypes=self._prototype_table(),
-            samples=X.toarray() if sp.issparse(X) else X,
+            samples=self._shown_samples(X),
+            places=placing.sample_places(self, outputs, X, evidence),
             sample_index=sample_index,
             radius=self._radius(X),
             radius_units="scaled",
             binary_margin=self._margin_kind(),
-            **self._evidence(outputs),
+            **evidence,
         )
+
+    def _shown_samples(self, X) -> np.ndarray | None:
+        """Return rows of a table in the user's units; images are in the places."""
+        if len(self._input_shape) > 1:
+            return None
+        return X.toarray() if sp.issparse(X) else X
 
     def explain_global(self):
         """Explain the model itself: its prototypes and what they stand for.
@@ -300,6 +336,16 @@ class PrototypePredictor(
         )
 
     def _prototype_table(self) -> PrototypeTable:
+        if len(self._input_shape) > 1:
+            return PrototypeTable(
+                ids=self.prototype_ids_,
+                labels=self.prototype_labels_,
+                indices=self.prototype_indices_,
+                projection_distance=self.projection_distance_,
+                sample_labels=getattr(self, "prototype_sample_labels_", None),
+                is_case=self.projection_distance_ == 0,
+                places=placing.prototype_places(self),
+            )
         n_features = self.n_features_in_
         names = getattr(self, "feature_names_in_", None)
         if names is None:

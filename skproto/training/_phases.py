@@ -160,7 +160,10 @@ def _run_phase(net, phase, dataset) -> None:
     for name, parameter in net.module_.named_parameters():
         parameter.requires_grad_(name in moving)
     _set_optimizer(net, phase, len(dataset))
-    extra = [(f"{phase.name}_{i}", cb) for i, cb in enumerate(phase.callbacks)]
+    extra = [
+        (f"{phase.name}_{i}", callback.initialize())
+        for i, callback in enumerate(phase.callbacks)
+    ]
     standing = net.callbacks_
     net.callbacks_ = [*standing, *extra]
     n_before = len(net.history)

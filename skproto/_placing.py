@@ -1,0 +1,123 @@
+"""Where prototypes come from and where samples show them: sites, boxes, patches."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from skproto import _images as images
+from skproto.explanation import PrototypePlaces, SamplePlaces
+
+# Samples for which an explanation computes receptive fields, and prototypes of each.
+MAX_RECEPTIVE_SAMPLES, N_RECEPTIVE = 64, 6
+
+# Entries of similarity maps that an explanation holds.
+MAX_MAP_ENTRIES = 4_000_000
+
+
+def read_sources(model, X, index, sites) -> None:
+    """Set the attributes that tell the part of a sample behind each prototype.
+
+    Parameters
+    ----------
+    model : estimator
+        Changed in place.
+
+    X : SampleArray
+        Validated samples.
+
+    index : ndarray of shape (P,)
+        Number of the sample behind each prototype.
+
+    sites : ndarray of shape (P,) or (P, M)
+        Its site, or the sites of its parts.
+    """
+    if len(model._input_shape) == 3:
+        kept = images.provenance(X, index, sites, model._module.encoder.grid)
+    else:
+        kept = {"prototype_sites_": sites, "prototype_samples_": X[index]}
+    for name, value in kept.items():
+        setattr(model, name, value)
+
+
+def similarity_maps(model, X) -> np.ndarray:
+    """Return similarities (n, P, rows, columns) at every site of validated samples."""
+    maps = model._forward(X, run=lambda x: {"maps": model._module.similarity_maps(x)})[
+        "maps"
+    ]
+    if model._module.encoder.grid is None:
+        return maps
+    return maps.reshape(*maps.shape[:2], *model._module.encoder.grid)
+
+
+def prototype_places(model) -> PrototypePlaces | None:
+    """Return the places of the prototypes, None for tables."""
+    if len(model._input_shape) == 1 or not hasattr(model, "prototype_sites_"):
+        return None
+    if len(model._input_shape) != 3:
+        return PrototypePlaces(kind="tokens", sites=model.prototype_sites_)
+    grid = model._module.encoder.grid
+    return PrototypePlaces(
+        kind="image",
+        sites=model.prototype_sites_,
+        boxes=model.prototype_boxes_,
+        patches=model.prototype_patches_,
+        hashes=model.prototype_hashes_,
+        images=model.prototype_samples_,
+        grid=None if grid is None else np.array(grid),
+        image_size=np.array(model._input_shape[1:]),
+    )
+
+
+def sample_places(model, outputs, X, evidence) -> SamplePlaces | None:
+    """Return where validated samples show the prototypes, None for tables."""
+    if len(model._input_shape) == 1 or "sites" not in outputs:
+        return None
+    sites = outputs["sites"]
+    extras = {}
+    if "part_similarities" in outputs:
+        extras["part_similarities"] = outputs["part_similarities"].astype(float)
+    if len(model._input_shape) != 3:
+        return SamplePlaces(kind="tokens", sites=sites, **extras)
+    grid = model._module.encoder.grid
+    n_entries = np.prod(outputs["activations"].shape) * model._module.encoder.n_sites
+    if n_entries <= MAX_MAP_ENTRIES and grid is not None:
+        extras["maps"] = similarity_maps(model, X)
+    extras["effective_boxes"] = _effective_boxes(model, X, evidence, sites.shape)
+    return SamplePlaces(
+        kind="image",
+        images=X[:],
+        sites=sites,
+        boxes=images.site_boxes(sites, grid, model._input_shape),
+        grid=None if grid is None else np.array(grid),
+        **extras,
+    )
+
+
+def _effective_boxes(model, X, evidence, shape) -> np.ndarray | None:
+    """Receptive fields of the prototypes that count most, NaN for the others."""
+    contributions = evidence["class_contributions"]
+    if len(X) > MAX_RECEPTIVE_SAMPLES or len(shape) > 2:
+        return None
+    if contributions.shape[1] != shape[1]:
+        return None
+    # The units in which the leading class is ahead of or behind the others most.
+    total = contributions.sum(axis=1)
+    lead = np.take_along_axis(
+        contributions, total.argmax(axis=1)[:, None, None], axis=2
+    )[..., 0] - contributions.mean(axis=2)
+    from skproto.nn.receptive import effective_boxes
+
+    n_shown = min(N_RECEPTIVE, shape[1])
+    shown = np.argsort(-np.abs(lead), axis=1, kind="stable")[:, :n_shown]
+    x = torch.from_numpy(model._scaling.apply(X[:]))
+    device = model._module.prototypes.device
+    with torch.enable_grad():
+        receptive = effective_boxes(
+            model._module, x.to(device), torch.from_numpy(shown).to(device)
+        )
+    found = receptive.cpu().numpy().astype(float)
+    found[found < 0] = np.nan
+    boxes = np.full((*shape, 4), np.nan)
+    np.put_along_axis(boxes, shown[..., None], found, axis=1)
+    return boxes

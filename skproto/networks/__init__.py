@@ -1,0 +1,5 @@
+"""Networks of prototype parts."""
+
+from skproto.networks._protopnet import ProtoPNetClassifier
+
+__all__ = ["ProtoPNetClassifier"]

@@ -6,6 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+#: A squared distance below this share of the squares that it is the difference of has
+#: lost too many digits in float32: at the border about 2e-5 of it.
+_CANCELLATION = 1e-2
+
+#: Rows of a matrix product in float64 come in multiples of this, so that a row's bits
+#: do not depend on how many there are.
+_ROW_BLOCK = 16
+
 #: Differences held at once where no gradient is needed.
 _BLOCK_NUMBERS = 2**18
 
@@ -67,6 +75,43 @@ def squared_distances_double(z: Tensor, p: Tensor, w: Tensor | None) -> Tensor:
     return squared.masked_fill(squared <= noise, 0.0).to(z.dtype).T
 
 
+def squared_distances_mixed(z: Tensor, p: Tensor, w: Tensor | None) -> Tensor:
+    """Weighted squared distances in float32, rows near a prototype in float64.
+
+    Which rows are near is seen in the product itself: where it cancels. Their
+    distances are those of :func:`squared_distances_double`, 0 where z equals p. Needs
+    the values, so it can be neither differentiated nor traced.
+
+    Parameters
+    ----------
+    z : Tensor of shape (n, D)
+        Rows.
+    p : Tensor of shape (N, D)
+        Prototypes.
+    w : Tensor of shape (N, D) or None
+        Feature weights; None means all one.
+
+    Returns
+    -------
+    squared : Tensor of shape (n, N)
+        ``sum_f w_nf (z_f - p_nf)^2``; a transposed view.
+    """
+    if z.dtype == torch.float64 or not len(p):
+        return squared_distances_double(z, p, w)
+    weights = torch.ones_like(p) if w is None else w
+    wp = weights * p
+    norms = (wp * p).sum(1, keepdim=True)
+    mass = torch.addmm(norms, weights, z.square().T)
+    squared = torch.addmm(mass, wp, z.T, alpha=-2)
+    spare = torch.add(squared, mass, alpha=-_CANCELLATION).amin(dim=0)
+    near = (spare <= 0).nonzero().squeeze(1)
+    if len(near):
+        block = torch.cat([near, near.new_zeros(-len(near) % _ROW_BLOCK)])
+        exact = squared_distances_double(z[block], p, w)[: len(near)]
+        squared.index_copy_(1, near, exact.T)
+    return squared.T
+
+
 def squared_distances_exact(z: Tensor, p: Tensor, w: Tensor | None) -> Tensor:
     """Weighted squared distances by direct difference, exactly 0 where z equals p.
 
@@ -99,7 +144,7 @@ def _direct_difference(z: Tensor, p: Tensor, w: Tensor | None) -> Tensor:
 
 
 def nearest(
-    z: Tensor, p: Tensor, w: Tensor | None, *, exact: bool
+    z: Tensor, p: Tensor, w: Tensor | None, *, exact: bool, traced: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Squared distance of each prototype to the nearest site, and which site it is.
 
@@ -113,6 +158,9 @@ def nearest(
         Feature weights; None means all one.
     exact : bool
         Whether the distance is 0 exactly where site and prototype are equal.
+    traced : bool, default=True
+        Whether gradients or a graph may be asked for; otherwise what is computed may
+        depend on the values, which is faster.
 
     Returns
     -------
@@ -130,7 +178,8 @@ def nearest(
         return squared_distances_matmul(z, p, w).squeeze(1), sites
     if z.device.type == "mps":  # has no float64
         return squared_distances_exact(z, p, w), sites
-    return squared_distances_double(z.squeeze(1), p, w), sites
+    product = squared_distances_double if traced else squared_distances_mixed
+    return product(z.squeeze(1), p, w), sites
 
 
 def root(squared: Tensor) -> Tensor:

@@ -65,7 +65,8 @@ class SoftPrototypeTree(CountingLeaves):
     Notes
     -----
     In training mode distances come from one matrix product; in evaluation mode they
-    are computed in float64 (rows of a table) or the distance to the winning site is
+    are computed in float64 (rows of a table; :meth:`evaluate` and :meth:`predict` do so
+    where a row is near a prototype only) or the distance to the winning site is
     recomputed by direct difference (several sites), so that a projected prototype has
     d = 0 and p = 1 on its own source. All weights start at fixed values: fill them
     with :func:`init_from_samples`.
@@ -258,7 +259,7 @@ class SoftPrototypeTree(CountingLeaves):
             (n,), the leaf at the end of the hard path, which is the greedy one under
             "distributed" routing.
         """
-        squared, sites = self._nearest(self.encode(x))
+        squared, sites = self._nearest(self.encode(x), traced=False)
         right = ops.presence(squared, self.log_radius, self.sharpness)
         hard = "greedy" if routing == "distributed" else routing
         outputs = {
@@ -285,16 +286,17 @@ class SoftPrototypeTree(CountingLeaves):
         outputs : dict of Tensor
             "scores" (n, K).
         """
-        squared, _ = self._nearest(self.encode(x))
+        squared, _ = self._nearest(self.encode(x), traced=False)
         right = ops.presence(squared, self.log_radius, self.sharpness)
         return {"scores": self.class_scores({"activations": right}, routing)}
 
-    def _nearest(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def _nearest(self, z: Tensor, traced: bool = True) -> tuple[Tensor, Tensor]:
         """Squared distance to the nearest site (n, N), and which site it is (n, N)."""
         p, w = self.prototypes, self.weights()
         if self.scale_distance and w is not None:
             w = w / self.prototype_dim
-        squared, sites = distances.nearest(z, p, w, exact=not self.training)
+        exact = not self.training
+        squared, sites = distances.nearest(z, p, w, exact=exact, traced=traced)
         if self.scale_distance and w is None:
             squared = squared / self.prototype_dim
         return squared, sites
@@ -361,7 +363,8 @@ class SoftPrototypeTree(CountingLeaves):
         _check_option("routing", routing, ("distributed", "sample_max", "greedy"))
         leaves = self.leaf_distributions()
         if routing == "distributed":
-            return self.leaf_probabilities(outputs) @ leaves
+            # Samples side by side, as they come.
+            return (leaves.T @ self.leaf_probabilities(outputs).T).T
         return leaves[self.leaf_index(outputs, routing)]
 
 

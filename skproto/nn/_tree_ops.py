@@ -209,9 +209,19 @@ class LevelRouter(nn.Module):
                 leaf = self.get_buffer(f"leaf_{number}")
                 leaves.append(level.index_select(0, leaf) if size else level)
                 level = level.index_select(0, self.get_buffer(f"inner_{number}"))
-            present = level * edge
-            level = torch.stack((level - present, present), dim=1).flatten(0, 1)
-        return torch.cat(leaves).T
+            level = _divide(level, edge)
+        return (leaves[0] if len(leaves) == 1 else torch.cat(leaves)).T
+
+
+def _divide(level: Tensor, edge: Tensor) -> Tensor:
+    """Divide the probability of nodes (m, n) between their children (2 m, n)."""
+    if torch.is_grad_enabled():
+        present = level * edge
+        return torch.stack((level - present, present), dim=1).flatten(0, 1)
+    children = level.new_empty(len(level), 2, level.shape[1])
+    present = torch.mul(level, edge, out=children[:, 1])
+    torch.sub(level, present, out=children[:, 0])
+    return children.flatten(0, 1)
 
 
 def greedy_leaves(structure: TreeStructure, right: Tensor) -> Tensor:

@@ -116,7 +116,9 @@ class LVQMetric(nn.Module):
         -------
         gaps : Tensor of shape (n, P)
             Squared distances less `base`. Comparisons of prototypes need no more than
-            these, so that the cancellation of large norms does not touch them.
+            these, so that the cancellation of large norms does not touch them. A
+            transposed view: what is compared lies far apart in memory, samples side by
+            side, which is several times faster.
 
         base : Tensor of shape (n, 1)
             Squared norm of the mapped samples; 0 for "local-matrix".
@@ -128,7 +130,8 @@ class LVQMetric(nn.Module):
             mapped = mapped - (omega @ p[:, :, None]).squeeze(2)
             return mapped.square().sum(-1), z.new_zeros(()).expand(z.shape[0], 1)
         z, w = _map(z, omega), _map(p, omega)
-        gaps = torch.addmm(w.square().sum(-1), z, w.T, alpha=-2.0)
+        norms = w.square().sum(-1, keepdim=True)
+        gaps = torch.addmm(norms, w, z.T, alpha=-2.0).T
         return gaps, z.square().sum(-1, keepdim=True)
 
     def exact(self, z: Tensor, p: Tensor) -> Tensor:
@@ -244,16 +247,32 @@ class LVQNetwork(nn.Module):
         self.register_buffer("empty", empty, persistent=False)
 
     def per_class(self, values: Tensor, filler: float) -> Tensor:
-        """Arrange (n, P) by class as (n, K, r), padded with `filler`."""
+        """Arrange (n, P) by class as (K, r, n), padded with `filler`."""
         shape = (self.slots.shape[0], self.slots.shape[1])
         if self.is_regular:
-            return values.unflatten(1, shape)
-        arranged = values[:, self.slots.flatten()].unflatten(1, shape)
-        return arranged.masked_fill(self.empty, filler)
+            return values.T.unflatten(0, shape)
+        arranged = values.T[self.slots.flatten()].unflatten(0, shape)
+        return arranged.masked_fill(self.empty[:, :, None], filler)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return scores, activations and distances of scaled rows (n, f)."""
         return self.from_sites(self.encoder(x))
+
+    def predict(self, x: Tensor) -> dict[str, Tensor]:
+        """Return "scores", "log_scores" and "nearness" of :meth:`forward` alone.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, f)
+            Scaled rows.
+
+        Returns
+        -------
+        outputs : dict of str to Tensor
+            The same bits as in :meth:`from_sites`, which describes them, without what
+            each prototype has to say.
+        """
+        return self._decide(*self._distances(self.encoder(x), exact=False))
 
     def from_sites(self, z: Tensor, exact: bool = False) -> dict[str, Tensor]:
         """Return the outputs for encoded samples.
@@ -279,14 +298,15 @@ class LVQNetwork(nn.Module):
         """
         gaps, base, reach = self._distances(z, exact)
         squared = (gaps + base).clamp_min(0.0)
-        nearest = gaps.detach().amin(1, keepdim=True) + base.detach()
-        nearness = nearest / reach.detach().clamp_min(1e-30)
-        head = self._mixture if self.mixture else self._relative
+        if self.mixture:
+            activations = (-squared / self._scale(squared)).exp()
+        else:
+            activations = 1.0 / (1.0 + squared)
         return {
-            **head(gaps, base, squared),
+            **self._decide(gaps, base, reach),
+            "activations": activations,
             "squared_distances": squared,
             "distances": root(squared),
-            "nearness": nearness.squeeze(1),
             "sites": z,
         }
 
@@ -307,29 +327,36 @@ class LVQNetwork(nn.Module):
         reach = reach.unflatten(0, (-1, n_sites)).amax(1)
         return squared, torch.zeros_like(reach), reach
 
-    def _relative(self, gaps, base, squared) -> dict[str, Tensor]:
-        own = self.per_class(gaps, FAR).min(2).values
-        other = _smallest_other(own)
+    def _decide(self, gaps: Tensor, base: Tensor, reach: Tensor) -> dict[str, Tensor]:
+        """Compare the classes, and tell how near the nearest prototype is."""
+        nearest = gaps.detach().T.amin(0) + base.detach().squeeze(1)
+        nearness = nearest / reach.detach().squeeze(1).clamp_min(1e-30)
+        outputs = self._mixture(gaps) if self.mixture else self._relative(gaps, base)
+        return {**outputs, "nearness": nearness}
+
+    def _relative(self, gaps: Tensor, base: Tensor) -> dict[str, Tensor]:
+        own = _smallest(self.per_class(gaps, FAR))
+        other, base = _smallest_other(own), base.T
         total = (own + base).clamp_min(0.0) + (other + base).clamp_min(0.0)
         coincide = total <= 0
         scores = (other - own) / total.masked_fill(coincide, 1.0)
         scores = scores.masked_fill(coincide, 0.0).clamp(-1.0, 1.0)
         return {
-            "scores": scores,
-            "activations": 1.0 / (1.0 + squared),
-            "class_gaps": own - own.amin(1, keepdim=True),
+            "scores": scores.T,
+            "class_gaps": (own - own.amin(0, keepdim=True)).T,
         }
 
-    def _mixture(self, gaps, base, squared) -> dict[str, Tensor]:
-        scale = 2.0 * self.variance.to(gaps.dtype)
-        log_joint = -gaps / scale
-        log_shares = log_joint.log_softmax(1)
+    def _mixture(self, gaps: Tensor) -> dict[str, Tensor]:
+        log_joint = -gaps / self._scale(gaps)
+        log_shares = log_joint.T.log_softmax(0).T
         return {
-            "scores": self.per_class(log_shares.exp(), 0.0).sum(2),
-            "log_scores": self.per_class(log_joint, -math.inf).logsumexp(2),
+            "scores": self.per_class(log_shares.exp(), 0.0).sum(1).T,
+            "log_scores": self.per_class(log_joint, -math.inf).logsumexp(1).T,
             "log_responsibilities": log_shares,
-            "activations": (-squared / scale).exp(),
         }
+
+    def _scale(self, like: Tensor) -> Tensor:
+        return 2.0 * self.variance.to(like.dtype)
 
     def keep(self, kept: Tensor) -> LVQNetwork:
         """Return the same network with the prototypes of a mask (P,) only."""
@@ -342,13 +369,22 @@ class LVQNetwork(nn.Module):
         return network.to(self.prototypes)
 
 
+def _smallest(values: Tensor) -> Tensor:
+    """Smallest of the r values of (K, r, n); of equal ones the first has the gradient.
+
+    Without gradients no position is looked for, which is much faster.
+    """
+    if torch.is_grad_enabled():
+        return values.min(1).values
+    return values.amin(1)
+
+
 def _smallest_other(values: Tensor) -> Tensor:
-    """For each column the smallest value of all other columns, (n, K)."""
-    n_columns = values.shape[1]
-    if n_columns == 2:
-        return values.flip(1)
-    first, position = values.min(1, keepdim=True)
-    columns = torch.arange(n_columns, device=values.device)
-    is_first = columns == position
-    second = values.masked_fill(is_first, math.inf).amin(1, keepdim=True)
+    """For each row the smallest value of all other rows, (K, n)."""
+    n_classes = values.shape[0]
+    if n_classes == 2:
+        return values.flip(0)
+    first, position = values.min(0, keepdim=True)
+    is_first = torch.arange(n_classes, device=values.device)[:, None] == position
+    second = values.masked_fill(is_first, math.inf).amin(0, keepdim=True)
     return torch.where(is_first, second, first)

@@ -192,9 +192,8 @@ def _problem(activations, y, weight, head, ownership, sample_weight) -> _Problem
         )
     if not np.isfinite(a).all():
         raise ValueError("activations must be finite, got NaN or infinity")
-    if ownership is None:
-        owned = np.zeros(start.shape, dtype=bool)
-    else:
+    owned: NDArray[np.bool_] = np.zeros(start.shape, dtype=bool)
+    if ownership is not None:
         owned = _array(ownership).astype(bool)
     expected = owned.shape[:1] if head == "grouped_softmax" else owned.shape
     if owned.ndim != 2 or start.shape != expected or len(owned) != a.shape[1]:

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from skproto.nn.heads import _operands
+from skproto.nn.slots import SlotHead
 
 
 class AdditiveHead(nn.Module):
@@ -229,6 +230,7 @@ HEADS: dict[str, type[nn.Module]] = {
     "class_linear": ClassLinearHead,
     "grouped_softmax": GroupedSoftmaxHead,
     "nonneg": NonNegativeHead,
+    "slots": SlotHead,
 }
 
 
@@ -237,7 +239,7 @@ def make_head(name: str, n_prototypes: int, n_classes: int, **options: Any) -> A
 
     Parameters
     ----------
-    name : {"class_linear", "grouped_softmax", "nonneg"}
+    name : {"class_linear", "grouped_softmax", "nonneg", "slots"}
         Which one.
 
     n_prototypes, n_classes : int
@@ -249,7 +251,7 @@ def make_head(name: str, n_prototypes: int, n_classes: int, **options: Any) -> A
     Returns
     -------
     head : Module
-        See the head of this file for what it does.
+        What it does is said at the top of this file.
 
     Raises
     ------

@@ -170,10 +170,19 @@ class PartPrototypeNetwork(nn.Module):
         self.set_ownership(everyone if shared else class_owners(*shape))
 
     @torch.no_grad()
-    def set_ownership(self, ownership: Tensor) -> None:
-        """Set the owners (P, K) of the prototypes and start the head from them."""
+    def set_ownership(self, ownership: Tensor, *, reset_head: bool = True) -> None:
+        """Set the owners (P, K) of the prototypes and start the head from them.
+
+        Parameters
+        ----------
+        ownership : Tensor of shape (P, K), bool
+            True where the class owns the prototype.
+        reset_head : bool, default=True
+            Whether the head starts anew; False where it holds what it has learned.
+        """
         self.ownership.copy_(ownership)
-        self.head.reset(self.ownership)
+        if reset_head:
+            self.head.reset(self.ownership)
 
     @torch.no_grad()
     def set_prototypes(self, points) -> None:

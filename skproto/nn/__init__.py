@@ -1,6 +1,7 @@
 """torch parts of the models; they know nothing of scikit-learn or skorch."""
 
 from skproto.nn.encoders import MLPEncoder, SiteEncoder, make_encoder
+from skproto.nn.head_solver import HeadSolution, solve_head
 from skproto.nn.heads import LinearHead, OriginalReasoningHead, ReasoningHead
 from skproto.nn.losses import (
     CrossEntropy,
@@ -12,29 +13,64 @@ from skproto.nn.losses import (
 )
 from skproto.nn.lvq import LVQMetric, LVQNetwork
 from skproto.nn.lvq_losses import CertifiedDistance, DistanceMargin, RelativeDistance
+from skproto.nn.part_heads import (
+    AdditiveHead,
+    ClassLinearHead,
+    GroupedSoftmaxHead,
+    NonNegativeHead,
+)
+from skproto.nn.part_losses import (
+    ClusterCost,
+    OffClassL1,
+    PrototypeOrthogonality,
+    SeparationCost,
+    ShallowDeepAlignment,
+    SubspaceSeparation,
+)
+from skproto.nn.part_similarity import PartSimilarity, make_similarity
+from skproto.nn.parts import PartPrototypeNetwork
+from skproto.nn.pooling import FocalPooling, MaxPooling, TopKPooling
 from skproto.nn.rbf import RBFNetwork
 from skproto.nn.similarity import RBFKernel, squared_distances, width_rule
 
 __all__ = [
+    "AdditiveHead",
     "CertifiedDistance",
+    "ClassLinearHead",
+    "ClusterCost",
     "CrossEntropy",
     "DistanceMargin",
+    "FocalPooling",
+    "GroupedSoftmaxHead",
+    "HeadSolution",
     "LVQMetric",
     "LVQNetwork",
     "LinearHead",
     "MLPEncoder",
     "MarginLoss",
+    "MaxPooling",
     "NegativeLogLikelihood",
+    "NonNegativeHead",
+    "OffClassL1",
     "OriginalReasoningHead",
+    "PartPrototypeNetwork",
+    "PartSimilarity",
     "Penalty",
+    "PrototypeOrthogonality",
     "RBFKernel",
     "RBFNetwork",
     "ReasoningHead",
     "RelativeDistance",
     "RobustLoss",
+    "SeparationCost",
+    "ShallowDeepAlignment",
     "SiteEncoder",
+    "SubspaceSeparation",
+    "TopKPooling",
     "make_encoder",
+    "make_similarity",
     "rival_scores",
+    "solve_head",
     "squared_distances",
     "width_rule",
 ]

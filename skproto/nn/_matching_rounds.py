@@ -160,27 +160,27 @@ def match_rounds_(
 
     Numbers that are smaller than the largest by no more than `slack` are its equals.
     """
-    if rule.part_mask is not None:
-        s.masked_fill_(~rule.part_mask[None, :, :, None], -torch.inf)
-    if rule.site_mask is not None:
-        s.masked_fill_(~rule.site_mask[:, None, None, :], -torch.inf)
-    n_parts, n_sites = s.shape[2:]
     values = torch.full_like(s[..., 0], UNPLACED)
     if rule.part_mask is not None:
+        s.add_(torch.where(rule.part_mask, 0.0, -torch.inf)[..., None])
         values = values.masked_fill(~rule.part_mask, 0.0)
     sites = torch.full_like(values, -1, dtype=torch.int64)
+    free = torch.ones_like(s[:, :, 0], dtype=torch.bool)
+    if rule.site_mask is not None:
+        free = free & rule.site_mask[:, None]
+    parts, places = (torch.arange(size, device=s.device) for size in s.shape[2:])
     allowed: Tensor | None = None
-    for _ in range(n_parts):
-        best = _admissible(s.amax(2), allowed)
-        found = best.amax(2, keepdim=True) != -torch.inf
-        site = _first_largest(best, slack)
-        column = s.gather(3, site[..., None].expand(-1, -1, n_parts, -1))[..., 0]
-        part = _first_largest(column, slack)
-        taken = torch.where(found, site, sites.gather(2, part))
-        value = torch.where(found, column.gather(2, part), values.gather(2, part))
-        sites, values = sites.scatter(2, part, taken), values.scatter(2, part, value)
-        s.scatter_(2, part[..., None].expand(-1, -1, -1, n_sites), -torch.inf)
-        s.scatter_(3, site[..., None].expand(-1, -1, n_parts, -1), -torch.inf)
+    for number in range(1, s.shape[2] + 1):
+        best = _admissible(torch.where(free, s.amax(2), -torch.inf), allowed)
+        site, found = _first_largest(best, slack)
+        index = site[..., None].expand(-1, -1, s.shape[2], -1)
+        column = s.gather(3, index)[..., 0]
+        won = (parts == _first_largest(column, slack)[0]) & found
+        sites, values = torch.where(won, site, sites), torch.where(won, column, values)
+        if number == s.shape[2]:
+            break
+        s.add_(torch.where(won, -torch.inf, 0.0)[..., None])
+        free = free & (places != site)
         if rule.adjacency is not None and rule.neighbours is not None:
             near = rule.neighbours[site[..., 0]]
             if allowed is not None and rule.adjacency == "connected":
@@ -189,16 +189,20 @@ def match_rounds_(
     return values, sites
 
 
-def _first_largest(s: Tensor, slack: float) -> Tensor:
-    """Place (n, P, 1) of the first number that is the largest, or nearly so."""
-    largest = s >= s.amax(2, keepdim=True) - slack
-    return largest.to(torch.uint8).argmax(2, keepdim=True)
+def _first_largest(s: Tensor, slack: float) -> tuple[Tensor, Tensor]:
+    """Place (n, P, 1) of the first number that is the largest, or nearly so.
+
+    Also whether there is any, that is, whether not all are -inf.
+    """
+    largest = s.amax(2, keepdim=True)
+    near = (s >= largest - slack).to(torch.uint8)
+    return near.argmax(2, keepdim=True), largest != -torch.inf
 
 
 def _admissible(best: Tensor, allowed: Tensor | None) -> Tensor:
     """Mask sites (n, P, T) that are not allowed, where any other is left."""
     if allowed is None:
         return best
-    inside = best.masked_fill(~allowed, -torch.inf)
+    inside = torch.where(allowed, best, -torch.inf)
     stuck = inside.amax(2, keepdim=True) == -torch.inf
     return torch.where(stuck, best, inside)

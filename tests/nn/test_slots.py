@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from skproto.nn import part_heads
 from skproto.nn.part_similarity import make_similarity
 from skproto.nn.parts import PartPrototypeNetwork
 from skproto.nn.slot_losses import (
@@ -29,10 +28,15 @@ DOUBLE = torch.float64
 def pool_network(seed=0, n_prototypes=5, n_classes=3, n_slots=2, dim=4, **options):
     """A ProtoPool network in float64 with random prototypes and slots."""
     net = PartPrototypeNetwork(
-        n_prototypes, dim, n_classes, similarity="log_l2", pooling="focal", shared=True
+        n_prototypes,
+        dim,
+        n_classes,
+        similarity="log_l2",
+        pooling="focal",
+        head="slots",
+        shared=True,
+        head_options={"n_slots": n_slots, **options},
     )
-    net.head = SlotHead(n_prototypes, n_classes, n_slots, **options)
-    net.head.bind(net.similarity)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         net.prototypes.copy_(torch.rand(n_prototypes, dim, generator=generator))
@@ -287,13 +291,8 @@ def test_state_of_soft_slots_loads_into_hardened_ones():
     assert torch.equal(twin(sites())["scores"], net(sites())["scores"])
 
 
-def test_removing_a_prototype_takes_its_contribution(monkeypatch):
-    monkeypatch.setitem(part_heads.HEADS, "slots", SlotHead)
-    net = PartPrototypeNetwork(
-        5, 4, 3, similarity="log_l2", pooling="focal", head="slots", shared=True,
-        head_options={"n_slots": 2},
-    ).double().eval()  # fmt: skip
-    net.set_prototypes(torch.rand(5, 4))
+def test_removing_a_prototype_takes_its_contribution():
+    net = pool_network()
     net.head.harden()
     z = sites()
     outputs = net(z)

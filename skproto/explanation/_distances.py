@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skproto.explanation._base import Explanation
+from skproto.explanation._cases import case_name, labelled_case
+from skproto.explanation._checks import Checker
+from skproto.explanation._drawing import draw_contributions
 from skproto.explanation._fields import dims
+from skproto.explanation._image_blocks import has_pictures
+from skproto.explanation._numbers import number
+from skproto.explanation._text import Row, SampleView
 
 if TYPE_CHECKING:
-    pass
+    from matplotlib.axes import Axes
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -72,16 +78,16 @@ class DistanceExplanation(Explanation):
     """
 
     similarity_name: str = "squared distance"
-    usual: np.ndarray = field(default=None, metadata=dims("P"))  # type: ignore[assignment]
+    usual: np.ndarray = field(metadata=dims("P"))
 
     def centred(self) -> DistanceExplanation:
-        """Return the same decision, told by how much nearer than usual samples are.
+        r"""Return the same decision, told by how much nearer than usual samples are.
 
         Returns
         -------
         explanation : DistanceExplanation
             The contribution of prototype j to class k is :math:`(D_j - u_j) W_{jk}`;
-            the bias :math:`\\sum_j u_j W_{jk}` is the same for all samples.
+            the bias :math:`\sum_j u_j W_{jk}` is the same for all samples.
         """
         if self.baseline is not None or self.head_weights is None:
             return self
@@ -91,4 +97,68 @@ class DistanceExplanation(Explanation):
             class_contributions=self.class_contributions - shift,
             class_bias=self.class_bias + shift.sum(axis=0),
             baseline=self.usual,
+        )
+
+    def _check(self, check: Checker) -> None:
+        super()._check(check)
+        if self.distances is not None:
+            follows = self.distances.astype(float) ** 2
+            size = 1.0 + follows
+            check.close("squared distance", "nP", self.similarities, follows, size)
+
+    def _unit_columns(self) -> dict[str, np.ndarray]:
+        columns = super()._unit_columns()
+        squared = columns.pop("similarity")
+        return {**columns, "squared_distance": squared, "usual": self.usual}
+
+    def _evidence_columns(self) -> dict[str, np.ndarray]:
+        told = self.centred().class_contributions
+        return {**super()._evidence_columns(), "centred_contribution": told}
+
+    # Words and pictures
+
+    def _view(self, i: int, n_for: int = 3, n_against: int = 1) -> SampleView:
+        told = self.centred()
+        if told is self:
+            return super()._view(i, n_for, n_against)
+        return told._view(i, n_for, n_against)
+
+    def _row(self, i: int, k: int, group: str, value: float, shown: str) -> Row:
+        near = self._is_near(i, k)
+        case = f"{self._nearness(i, k)} {case_name(self.prototypes, k)}"
+        case += f": {self.similarity_name} {number(self.similarities[i, k])}, "
+        case += f"usual {number(self.usual[k])}"
+        compared = self._compare(i, k, alike=near)
+        return Row(group, case, value, shown, compared=compared)
+
+    def _place_row(self, i: int, k: int, group: str) -> Row:
+        row = super()._place_row(i, k, group)
+        case = row.case.removeprefix("like ")
+        return row._replace(case=f"{self._nearness(i, k)} {case}")
+
+    def _is_near(self, i: int, k: int) -> bool:
+        return bool(self.similarities[i, k] <= self.usual[k])
+
+    def _nearness(self, i: int, k: int) -> str:
+        return "near" if self._is_near(i, k) else "far from"
+
+    def _draw(self, ax: Axes | None) -> Axes:
+        told = self.centred()
+        if told is not self:
+            return told._draw(ax)
+        if has_pictures(self):
+            return super()._draw(ax)
+        pair = list(self._rivals(0))
+        labels = [
+            f"{labelled_case(self.prototypes, k)}\n{self._nearness(0, k)}: "
+            f"{number(squared, 2)}"
+            for k, squared in enumerate(self.similarities[0])
+        ]
+        return draw_contributions(
+            labels,
+            self.class_contributions[0][:, pair],
+            self.class_bias[0][pair],
+            [str(self.classes[k]) for k in pair],
+            self._title(),
+            ax,
         )

@@ -1,8 +1,9 @@
-"""What can be asked of a fitted prototype autoencoder, and done to it."""
+"""What is shown of a fitted prototype autoencoder, and done to it."""
 
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,24 +18,24 @@ from sklearn.utils.validation import (
 from skproto import _images as images
 from skproto import _preparation as preparation
 from skproto._fitting import keeps_state_on_error
-from skproto.explanation import PrototypeTable
+from skproto.explanation import PrototypePlaces, PrototypeTable, SamplePlaces
 from skproto.explanation._distances import DistanceExplanation
-from skproto.explanation._places import PrototypePlaces, SamplePlaces
-from skproto.networks._autoencoder_fit import AutoencoderFit, encoded
-from skproto.nn.head_solver import solve_head
+from skproto.networks._autoencoder_codes import AutoencoderCodes
+from skproto.networks._autoencoder_fit import encoded
+from skproto.networks._autoencoder_refit import (
+    accuracy_of,
+    distances_of,
+    exact_distances,
+    refit_head,
+)
 from skproto.training import TrainingData, select_rows
 from skproto.utils._sklearn import check_sample_weight
 
-# Pull of a refit head towards what it was, in units of the mean distance: classes that
-# distances separate would otherwise have weights without end.
-REFIT_PULL = 1e-3
 
-
-class AutoencoderBase(AutoencoderFit):
-    """The part of the prototype autoencoder that is used after the fit."""
+class AutoencoderBase(AutoencoderCodes):
+    """The part of the prototype autoencoder that explains and is changed."""
 
     _explanation_class = DistanceExplanation
-    transform_output: str
     project_prototypes: bool
     # Fitted attributes with one entry for each prototype.
     _per_prototype: ClassVar[tuple[str, ...]] = (
@@ -53,165 +54,6 @@ class AutoencoderBase(AutoencoderFit):
         "win_counts_",
     )
 
-    @property
-    def _encodes(self) -> bool:
-        # Even where the code is the row itself, it is in the space of the model.
-        return True
-
-    # -- codes and samples -------------------------------------------------------------
-
-    def encode(self, X):
-        """Return the codes of samples.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples, or images as in `fit`.
-
-        Returns
-        -------
-        Z : ndarray of shape (n_samples, n_dimensions)
-            Codes, in the space of `prototypes_`.
-        """
-        X = self._check_input(X)
-        return self._forward(X, run=lambda x: {"z": self._module.encode(x)})["z"]
-
-    def inverse_transform(self, Z):
-        """Decode codes, such as those that :meth:`encode` returns.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n, n_dimensions)
-            Codes. What `transform` returns are distances, which cannot be decoded.
-
-        Returns
-        -------
-        X : ndarray of shape (n, n_features) or (n, n_channels, height, width)
-            Samples in the user's units, float64.
-        """
-        check_is_fitted(self)
-        Z = np.asarray(Z, dtype=np.float32)
-        dim = self._module.config["code_dim"]
-        if Z.ndim != 2 or Z.shape[1] != dim:
-            raise ValueError(
-                f"Z must hold codes of shape (n, {dim}), as encode returns them. Got "
-                f"shape {Z.shape}."
-            )
-        return self._decoded(Z)
-
-    def _decoded(self, codes: np.ndarray) -> np.ndarray:
-        decoded = np.empty((len(codes), *self._input_shape))
-        size = 1024
-        with torch.inference_mode():
-            for start in range(0, len(codes), size):
-                z = torch.from_numpy(codes[start : start + size]).to(self.net_.device)
-                x = self._module.decode(z).cpu().numpy()
-                decoded[start : start + size] = self._scaling.invert(x)
-        return decoded
-
-    def decode_prototypes(self):
-        """Decode the prototypes.
-
-        Returns
-        -------
-        X : ndarray of shape (n_prototypes, n_features) or (n_prototypes, n_channels, \
-height, width)
-            What the decoder makes of each prototype, in the user's units. It is a
-            rendering and no training sample; those are in `prototype_samples_`.
-        """
-        check_is_fitted(self)
-        return self._decoded(self._module.prototypes.detach().cpu().numpy())
-
-    def reconstruct(self, X):
-        """Encode and decode samples.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples, or images as in `fit`.
-
-        Returns
-        -------
-        X : ndarray of the same shape
-            What the code keeps of the samples, in the user's units.
-        """
-        shape = np.shape(X)
-        X = self._check_input(X)
-        decoded = self._reconstructions(X)
-        return decoded.reshape(shape) if np.prod(shape) == decoded.size else decoded
-
-    def _reconstructions(self, X) -> np.ndarray:
-        """Return validated samples after encoding and decoding, in their units."""
-        run = self._module.reconstruct
-        decoded = self._forward(X, run=lambda x: {"x": run(x)})["x"]
-        return self._scaling.invert(decoded)
-
-    def reconstruction_error(self, X):
-        """Return how badly samples are reconstructed.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples, or images as in `fit`.
-
-        Returns
-        -------
-        error : ndarray of shape (n_samples,)
-            Squared error, summed over features or pixels, in the space of the model.
-        """
-        return self._errors(self._check_input(X))
-
-    def _errors(self, X) -> np.ndarray:
-        def run(x):
-            gap = self._module.reconstruct(x) - x
-            return {"error": gap.flatten(1).square().sum(1)}
-
-        return self._forward(X, run=run)["error"].astype(np.float64)
-
-    def outlier_score(self, X):
-        """Return how far samples are from all prototypes.
-
-        Scores grow with the distance, so that samples unlike all training samples get
-        confident predictions: look here, and at :meth:`reconstruction_error`, before
-        trusting one.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples, or images as in `fit`.
-
-        Returns
-        -------
-        score : ndarray of shape (n_samples,)
-            Squared distance of the code to the nearest prototype.
-        """
-        return self._squared_distances(self._check_input(X)).min(axis=1)
-
-    def _squared_distances(self, X) -> np.ndarray:
-        key = "squared_distances"
-        return self._forward(X, (key,))[key].astype(np.float64)
-
-    def transform(self, X):
-        """Squared distances of samples to every prototype, or similarities.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples, or images as in `fit`.
-
-        Returns
-        -------
-        D : ndarray of shape (n_samples, n_prototypes)
-            Squared distances D; with ``transform_output="similarity"``
-            ``exp(-D / bandwidth_)``. In the order of `prototypes_`.
-        """
-        if self.transform_output == "similarity":
-            return super().transform(X)
-        X = self._check_input(X)
-        squared = self._forward(X, ("squared_distances",))["squared_distances"]
-        is_float = isinstance(X, np.ndarray) or sp.issparse(X)
-        return squared.astype(X.dtype) if is_float else squared
-
     # -- projecting, pruning, refitting ------------------------------------------------
 
     def _finish(self, module, data: TrainingData) -> None:
@@ -223,10 +65,7 @@ height, width)
         codes = encoded(module.encode, module, data)
         owners = module.head.weight.detach().cpu().numpy().argmin(axis=1)
         before = distances_of(module, codes)
-        eligible = data.y[:, None] == owners
-        # A class that no prototype speaks for is no obstacle; a class without sample is.
-        eligible |= ~eligible.any(axis=0)
-        index = np.where(eligible, before, np.inf).argmin(axis=0)
+        index = np.where(data.y[:, None] == owners, before, np.inf).argmin(axis=0)
         accuracy = [accuracy_of(module, before, data)]
         module.set_prototypes(codes[index])
         after = distances_of(module, codes)
@@ -253,8 +92,20 @@ height, width)
             The estimator, with the head refit. `prototype_indices_` now counts the
             rows of this `X`; `projection_distance_` is 0, and `projection_accuracy_`
             holds the accuracy on these samples before and after.
+
+        Raises
+        ------
+        ValueError
+            If `y` holds labels that were not seen in `fit`, or lacks the class of a
+            prototype.
         """
         X, data = self._labelled(X, y, None)
+        missing = np.setdiff1d(self.prototype_labels_, y)
+        if len(missing):
+            raise ValueError(
+                "y must hold samples of every class that has prototypes; it has none "
+                f"of {missing.tolist()}."
+            )
         module = copy.deepcopy(self._module)
         self._project_onto(module, data)
         self.net_ = self._make_prediction_net(module)
@@ -367,7 +218,9 @@ height, width)
         self.bandwidth_ = float(np.median(squared)) or 1.0
         module.bandwidth.fill_(self.bandwidth_)
         self.usual_distances_ = np.average(squared, axis=0, weights=data.weight)
-        self.win_counts_ = np.bincount(squared.argmin(axis=1), minlength=squared.shape[1])
+        self.win_counts_ = np.bincount(
+            squared.argmin(axis=1), minlength=squared.shape[1]
+        )
         projected = self.__dict__.pop("_projected", None)
         index = squared.argmin(axis=0) if projected is None else projected
         points = module.prototypes.detach().cpu().numpy()
@@ -407,3 +260,26 @@ height, width)
 
     def _global_evidence(self) -> dict[str, Any]:
         return {"weights": self.head_weights_}
+
+    def _prototype_table(self) -> PrototypeTable:
+        table = super()._prototype_table()
+        if len(self._input_shape) != 3:
+            return replace(table, places=None)
+        places = PrototypePlaces(
+            kind="image",
+            images=self.prototype_samples_,
+            decoded=self.prototypes_decoded_,
+            hashes=self.prototype_hashes_,
+            image_size=np.array(self._input_shape[1:]),
+        )
+        return replace(table, places=places)
+
+    def _explanation(self, outputs: dict[str, Any], X, sample_index):
+        outputs = {**outputs, "activations": outputs["squared_distances"]}
+        shown = super()._explanation(outputs, X, sample_index)
+        if len(self._input_shape) != 3:
+            return shown
+        places = SamplePlaces(
+            kind="image", images=X[:], reconstructions=self._reconstructions(X)
+        )
+        return replace(shown, places=places)

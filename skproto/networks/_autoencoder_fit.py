@@ -11,7 +11,6 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from skproto import _images as images
 from skproto._fitting import _seeded_torch
 from skproto._predicting import _fill_block
 from skproto.base import PrototypeClassifier
@@ -141,9 +140,9 @@ class AutoencoderFit(PrototypeClassifier):
 
     # -- building ----------------------------------------------------------------------
 
-    def _make_encoder(self) -> SiteEncoder:
+    def _make_encoder(self, data: TrainingData | None = None) -> SiteEncoder:
         if not (isinstance(self.encoder_, str) and self.encoder_ == "auto"):
-            return super()._make_encoder()
+            return super()._make_encoder(data)
         shape = self._input_shape
         dim = self.latent_dim
         if isinstance(dim, str):
@@ -178,7 +177,7 @@ class AutoencoderFit(PrototypeClassifier):
 
     def _make_module(self, data: TrainingData) -> PrototypeAutoencoderNetwork:
         counts = self._counts(data)
-        encoder = self._make_encoder()
+        encoder = self._make_encoder(data)
         dim = encoder.n_sites * encoder.dim
         if not isinstance(self.latent_dim, str) and dim != self.latent_dim:
             raise ValueError(
@@ -238,7 +237,7 @@ class AutoencoderFit(PrototypeClassifier):
 
     def _loss_terms(self) -> list[Any]:
         own, scaled = self.class_conditional, self.normalize_losses
-        terms = [
+        terms: list[Any] = [
             CrossEntropy(weight=self.lambda_class),
             Reconstruction(scaled, weight=self.lambda_recon),
             PrototypeNearSample(own, scaled, weight=self.lambda_r1),

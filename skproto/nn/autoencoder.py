@@ -402,6 +402,18 @@ class PrototypeAutoencoderNetwork(nn.Module):
             outputs |= {"inputs": x, "reconstruction": self.decode(z)}
         return outputs
 
+    def similarity_maps(self, x: Tensor) -> Tensor:
+        """Similarity (n, P, T) of every prototype at every site of the encoder.
+
+        The squared distance is the sum over the sites; a map says what the similarity
+        would be if it were everywhere as it is at the site.
+        """
+        z = self.encoder(x)
+        p = self.prototypes.unflatten(1, (z.shape[1], z.shape[2]))
+        # Site by site, (T, n, D) against (T, P, D).
+        squared = torch.cdist(z.transpose(0, 1), p.transpose(0, 1)).square()
+        return (-z.shape[1] * squared / self.bandwidth).exp().permute(1, 2, 0)
+
     def keep(self, kept: Tensor) -> PrototypeAutoencoderNetwork:
         """Return the same network with the prototypes of a mask (P,) only."""
         config = {**self.config, "n_prototypes": int(kept.sum())}

@@ -15,13 +15,14 @@ from sklearn.model_selection import train_test_split
 
 from skproto import _images as images
 from skproto import _preparation as preparation
-from skproto.nn.encoders import SiteEncoder, make_encoder
+from skproto.nn.encoders import SiteEncoder, make_encoder, settle_statistics
 from skproto.training import (
     BatchDataset,
     ContextBridge,
     HeldOutStopping,
     ProgressLine,
     TrainingData,
+    chunks,
     history_frame,
     make_net,
     run_phases,
@@ -38,6 +39,9 @@ FULL_BATCH_ENTRIES = 2_000_000
 
 # Above this many entries the sites of a frozen encoder are not kept in memory.
 MAX_CACHED_ENTRIES = 2**30
+
+# Batches, and samples of each, from which batch normalisation starts.
+N_SETTLING, SETTLING_BATCH = 8, 64
 
 # Steps of a mini-batch solver that max_epochs="auto" aims at.
 AUTO_STEPS = 1500
@@ -234,17 +238,26 @@ class FittingMixin(CallbackSupportMixin):
         expected = getattr(self.encoder, "normalization", None)
         return images.fit_channel_scaling(X, weight, self.standardize, expected)
 
-    def _make_encoder(self) -> SiteEncoder:
-        """Return the encoder, of random weights unless the user gives them."""
+    def _make_encoder(self, data: TrainingData | None = None) -> SiteEncoder:
+        """Return the encoder, of random weights unless the user gives them.
+
+        With data, layers that normalise by batch know the samples from the start.
+        """
         if "_frozen_encoder" in vars(self):
             return copy.deepcopy(self._frozen_encoder)
-        return make_encoder(
+        encoder = make_encoder(
             self.encoder_,
             self._input_shape,
             add_on=self._add_on(),
             frozen=self.frozen,
             **self._encoder_settings,
         )
+        if data is not None and encoder.body is not None:
+            order = data.rng.permutation(len(data))[: N_SETTLING * SETTLING_BATCH]
+            parts = chunks(len(order), SETTLING_BATCH)
+            batches = (torch.from_numpy(data.dense(order[part])) for part in parts)
+            settle_statistics(encoder, batches)
+        return encoder
 
     def _add_on(self):
         """Return what makes a module on sites from their dimension, or None."""
@@ -254,7 +267,7 @@ class FittingMixin(CallbackSupportMixin):
         """Return the data with the sites of a frozen encoder in place of samples."""
         if not self.frozen or self.augment is not None or not self._encodes:
             return data
-        encoder = previous["module"].encoder if previous else self._make_encoder()
+        encoder = previous["module"].encoder if previous else self._make_encoder(data)
         n_entries = len(data) * encoder.n_sites * encoder.dim
         if len(self._input_shape) == 2 or n_entries > MAX_CACHED_ENTRIES:
             return data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 
 from skproto import _images as images
@@ -15,6 +16,40 @@ MAX_RECEPTIVE_SAMPLES, N_RECEPTIVE = 64, 6
 MAX_MAP_ENTRIES = 4_000_000
 
 
+#: Attributes that tell the place of a prototype in its source.
+PLACE_ATTRIBUTES = (
+    "prototype_sites_",
+    "prototype_boxes_",
+    "prototype_patches_",
+    "prototype_hashes_",
+)
+
+
+def keep_entries(model, names, kept: np.ndarray) -> None:
+    """Keep the entries of a mask or of positions in attributes, as far as they exist.
+
+    Parameters
+    ----------
+    model : estimator
+        Changed in place.
+
+    names : sequence of str
+        Attributes with one entry for each prototype, arrays or lists.
+
+    kept : ndarray
+        Mask (P,) or positions of the prototypes that stay.
+    """
+    positions = np.flatnonzero(kept) if kept.dtype == bool else kept
+    for name in names:
+        value = getattr(model, name, None)
+        if value is None:
+            continue
+        if isinstance(value, list):
+            setattr(model, name, [value[i] for i in positions])
+        else:
+            setattr(model, name, value[positions])
+
+
 def read_sources(model, X, index, sites) -> None:
     """Set the attributes that tell the part of a sample behind each prototype.
 
@@ -23,7 +58,7 @@ def read_sources(model, X, index, sites) -> None:
     model : estimator
         Changed in place.
 
-    X : SampleArray
+    X : SampleArray, ndarray or CSR array
         Validated samples.
 
     index : ndarray of shape (P,)
@@ -35,7 +70,9 @@ def read_sources(model, X, index, sites) -> None:
     if len(model._input_shape) == 3:
         kept = images.provenance(X, index, sites, model._module.encoder.grid)
     else:
-        kept = {"prototype_sites_": sites, "prototype_samples_": X[index]}
+        rows = X[index]
+        rows = rows.toarray() if sp.issparse(rows) else rows.copy()
+        kept = {"prototype_sites_": sites, "prototype_samples_": rows}
     for name, value in kept.items():
         setattr(model, name, value)
 
@@ -81,7 +118,8 @@ def sample_places(model, outputs, X, evidence) -> SamplePlaces | None:
         return SamplePlaces(kind="tokens", sites=sites, **extras)
     grid = model._module.encoder.grid
     n_entries = np.prod(outputs["activations"].shape) * model._module.encoder.n_sites
-    if n_entries <= MAX_MAP_ENTRIES and grid is not None:
+    has_maps = grid is not None and hasattr(model._module, "similarity_maps")
+    if has_maps and n_entries <= MAX_MAP_ENTRIES:
         extras["maps"] = similarity_maps(model, X)
     extras["effective_boxes"] = _effective_boxes(model, X, evidence, sites.shape)
     return SamplePlaces(

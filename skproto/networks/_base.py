@@ -41,12 +41,9 @@ class PartPrototypeClassifier(PrototypeClassifier):
         "prototype_labels_",
         "prototype_samples_",
         "prototype_sample_labels_",
-        "prototype_sites_",
-        "prototype_boxes_",
-        "prototype_patches_",
-        "prototype_hashes_",
         "projection_distance_",
         "win_counts_",
+        *placing.PLACE_ATTRIBUTES,
     )
     _parameter_rules = PrototypeClassifier._parameter_rules.extended(
         project_prototypes=rules.boolean(),
@@ -164,14 +161,7 @@ class PartPrototypeClassifier(PrototypeClassifier):
         self.prototype_indices_ = data.rows[index]
         self.prototype_sample_labels_ = self.classes_[data.y[index]]
         self.projection_distance_ = self._distances_to(module, data, index)
-        if len(self._input_shape) == 1:
-            rows = X[self.prototype_indices_]
-            self.prototype_samples_ = (
-                rows.toarray() if hasattr(rows, "toarray") else rows
-            )
-            self.prototype_sites_ = sites
-        else:
-            placing.read_sources(self, X, self.prototype_indices_, sites)
+        placing.read_sources(self, X, self.prototype_indices_, sites)
         self._read_head(module)
         wins = self._outputs(module, data, ("activations",))["activations"].argmax(1)
         self.win_counts_ = np.bincount(wins, minlength=n_prototypes)
@@ -333,10 +323,7 @@ class PartPrototypeClassifier(PrototypeClassifier):
         module = copy.deepcopy(self._module)
         self.net_ = self._make_prediction_net(module)
         kept = self._prune_module(module, data, n_neighbors)
-        for name in self._per_prototype:
-            value = getattr(self, name, None)
-            if value is not None:
-                setattr(self, name, _kept(value, kept))
+        placing.keep_entries(self, self._per_prototype, kept)
         self._refit(self._module, data)
         self._read_head(self._module)
         return self
@@ -363,13 +350,6 @@ class PartPrototypeClassifier(PrototypeClassifier):
         self._refit(self._module, data)
         self._read_head(self._module)
         return self
-
-
-def _kept(value, kept: np.ndarray):
-    """Return the entries of an array or a list that a mask keeps."""
-    if isinstance(value, list):
-        return [value[i] for i in np.flatnonzero(kept)]
-    return value[kept]
 
 
 def push(model) -> AtStart:

@@ -397,7 +397,7 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
         )
 
     def _make_module(self, data: TrainingData) -> PartPrototypeNetwork:
-        encoder = self._make_encoder()
+        encoder = self._make_encoder(data)
         n_prototypes = self.n_prototypes_per_class * data.n_classes
         settings: dict[str, Any] = {}
         if self.pooling == "topk":

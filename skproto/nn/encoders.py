@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 #: Encoders that have a name.
 NAMED_ENCODERS = ("auto", "identity", "mlp", "conv", "vit", "tokens")
@@ -213,6 +214,42 @@ def frozen_parameters(module: nn.Module) -> set[str]:
         if isinstance(part, SiteEncoder) and part.frozen and part.body is not None
         for name, _ in part.body.named_parameters()
     }
+
+
+@torch.no_grad()
+def settle_statistics(encoder: SiteEncoder, batches: Iterable[Tensor]) -> None:
+    """Set the statistics of batch normalisation that has not seen any samples yet.
+
+    Without it an untrained encoder gives other sites in evaluation mode, in which
+    prototypes are started, than in training.
+
+    Parameters
+    ----------
+    encoder : SiteEncoder
+        Changed in place; layers that have seen samples stay as they are.
+
+    batches : iterable of Tensor
+        Samples in the space of the model.
+    """
+    fresh = [
+        layer
+        for layer in encoder.modules()
+        if isinstance(layer, _BatchNorm) and layer.num_batches_tracked == 0
+    ]
+    if not fresh:
+        return
+    momenta = [layer.momentum for layer in fresh]
+    modes = [(part, part.training) for part in encoder.modules()]
+    for part in encoder.modules():
+        part.training = part in fresh
+    for layer in fresh:
+        layer.momentum = None  # the plain mean over the batches
+    for x in batches:
+        encoder(x)
+    for layer, momentum in zip(fresh, momenta, strict=True):
+        layer.momentum = momentum
+    for part, mode in modes:
+        part.training = mode
 
 
 def make_encoder(

@@ -52,6 +52,9 @@ _MAX_START_ROWS = 4096
 #: Distances (rows x prototypes) of one batch of the search for the nearest sites.
 _SEARCH_NUMBERS = 2**20
 
+#: Numbers of the samples of one batch: the maps of an encoder are larger.
+_SAMPLE_NUMBERS = 2**19
+
 
 class Rows(Protocol):
     """Training samples: a tensor, or what makes tensors of the rows asked for."""
@@ -147,9 +150,10 @@ def init_radii(
     if tree.log_radius is None:
         return
     weight = torch.ones(len(x)) if sample_weight is None else sample_weight
+    size, device = _batch_size(tree, x), tree.prototypes.device
     with _evaluating(tree):
-        distances = tree.evaluate(x.to(tree.prototypes.device))["distances"]
-    tree.log_radius.copy_(_start_radius(distances, weight).log())
+        parts = [tree.evaluate(part.to(device))["distances"] for part in x.split(size)]
+    tree.log_radius.copy_(_start_radius(torch.cat(parts), weight).log())
 
 
 @torch.no_grad()
@@ -201,7 +205,7 @@ def nearest_sites(
     best = tree.prototypes.new_full((n_inner,), torch.inf)
     samples = torch.full((n_inner,), -1, device=device)
     sites = torch.zeros_like(samples)
-    size = max(1, _SEARCH_NUMBERS // max(1, n_inner))
+    size = _batch_size(tree, x)
     with _evaluating(tree):
         for start in range(0, len(x), size):
             outputs = tree(x[start : start + size].to(device))
@@ -363,6 +367,13 @@ def edit_tree(tree: SoftPrototypeTree, edit: TreeEdit) -> SoftPrototypeTree:
     counts = tree.leaf_counts[torch.from_numpy(old).to(device)]
     new.leaf_counts.index_add_(0, groups, counts)
     return new
+
+
+def _batch_size(tree: SoftPrototypeTree, x: Tensor | Rows) -> int:
+    """Return how many samples one batch of a search has."""
+    size = max(1, _SEARCH_NUMBERS // max(1, tree.structure.n_inner))
+    n_numbers = x[slice(0, 1)].numel()
+    return max(1, min(size, max(16, _SAMPLE_NUMBERS // max(1, n_numbers))))
 
 
 def _node_parameters(tree: SoftPrototypeTree) -> list[nn.Parameter]:

@@ -55,7 +55,7 @@ class LVQBaseClassifier(CertifiedPrototypeClassifier):
     # -- starting ----------------------------------------------------------------------
 
     def _make_module(self, data: TrainingData) -> LVQNetwork:
-        encoder = self._make_encoder()
+        encoder = self._make_encoder(data)
         points, codes = self._start(data, encoder)
         dim = encoder.dim
         if self.n_components is not None and self.n_components > dim:

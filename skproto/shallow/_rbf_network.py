@@ -20,7 +20,7 @@ from skproto.nn import (
     width_rule,
 )
 from skproto.nn.certificates import certified_radius, convert_norm
-from skproto.nn.similarity import root
+from skproto.nn.similarity import local_widths, root
 from skproto.shallow._certified import CertifiedPrototypeClassifier
 from skproto.training import TrainingData
 from skproto.utils import _parameters as rules
@@ -30,8 +30,8 @@ EXPONENTS = {"metric": 1, "squared": 2}
 # Margins that margin=None stands for: a share of probability, a scaled distance.
 DEFAULT_MARGINS = {"margin": 0.05, "robust": 0.5}
 
-# Above this many samples metric="auto" learns how much each feature counts.
-RELEVANCE_SAMPLES = 1_500
+# From this many samples metric="auto" learns how much each feature counts.
+MANY_SAMPLES = 1_500
 
 # Samples from which the widths are computed.
 MAX_WIDTH_SAMPLES = 10_000
@@ -48,7 +48,11 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
         n_prototypes=(rules.none(), rules.integer(1)),
         metric=rules.options("auto", "euclidean", "relevance"),
         kernel=rules.options("metric", "squared"),
-        sigma=(rules.options("auto"), rules.real(0), rules.array(1)),
+        sigma=(
+            rules.options("auto", "local", "spread"),
+            rules.real(0),
+            rules.array(1),
+        ),
         shared_sigma=rules.boolean(),
         train_sigma=rules.boolean(),
         p0=rules.real(0, 1),
@@ -64,7 +68,7 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
         """Name of the head, see :class:`~skproto.nn.RBFNetwork`."""
 
     def _make_module(self, data: TrainingData) -> RBFNetwork:
-        encoder = self._make_encoder()
+        encoder = self._make_encoder(data)
         if self.n_prototypes is None:
             points, codes = self._start(data, encoder)
         else:
@@ -89,15 +93,26 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
 
     def _start_widths(self, module: RBFNetwork, data: TrainingData) -> None:
         if not isinstance(self.sigma, str):
-            sigma = np.asarray(self.sigma, dtype=np.float64)
-            if (sigma <= 0).any() or sigma.size not in (1, module.kernel.n_prototypes):
-                raise ValueError(
-                    "The 'sigma' parameter must be positive: 'auto', one number or one "
-                    f"for each of the {module.kernel.n_prototypes} prototypes. Got "
-                    f"{self.sigma!r}."
-                )
-            module.kernel.set_sigma(sigma.mean() if self.shared_sigma else sigma)
-            return
+            widths = torch.from_numpy(self._given_widths(module.kernel.n_prototypes))
+        elif self.sigma_rule_ == "local" and len(module.prototypes) > 1:
+            widths = local_widths(module.prototypes.double(), EXPONENTS[self.kernel])
+        else:
+            widths = self._spread_widths(module, data)
+        module.kernel.set_sigma(widths.mean() if self.shared_sigma else widths)
+
+    def _given_widths(self, n_prototypes: int) -> np.ndarray:
+        """Widths that the user gives, (1,) or (P,)."""
+        sigma = np.atleast_1d(np.asarray(self.sigma, dtype=np.float64))
+        if (sigma <= 0).any() or sigma.size not in (1, n_prototypes):
+            raise ValueError(
+                "The 'sigma' parameter must be positive: 'auto', 'local', 'spread', "
+                f"one number or one for each of the {n_prototypes} prototypes. Got "
+                f"{self.sigma!r}."
+            )
+        return sigma
+
+    def _spread_widths(self, module: RBFNetwork, data: TrainingData) -> torch.Tensor:
+        """Widths (P,) from the distances of the samples to each prototype."""
         index = np.arange(len(data))
         if len(data) > MAX_WIDTH_SAMPLES:
             index = np.sort(data.rng.choice(index, MAX_WIDTH_SAMPLES, replace=False))
@@ -110,8 +125,7 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
         )
         powered = squared if self.kernel == "squared" else root(squared)
         weight = torch.from_numpy(data.weight[index])
-        widths = width_rule(powered.double(), self.p0, weight)
-        module.kernel.set_sigma(widths.mean() if self.shared_sigma else widths)
+        return width_rule(powered.double(), self.p0, weight)
 
     @abstractmethod
     def _start_head(self, head, shares: torch.Tensor, rng) -> None:
@@ -135,11 +149,21 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
         self.metric_ = self.metric
         if self.metric == "auto":
             self.metric_ = self._auto_metric(X)
+        self.sigma_rule_ = self.sigma if isinstance(self.sigma, str) else None
+        if self.sigma_rule_ == "auto":
+            self.sigma_rule_ = self._auto_sigma(X)
+
+    def _has_many(self, X) -> bool:
+        """Whether X is dense and has rows enough to learn a metric and widths from."""
+        return X.shape[0] >= MANY_SAMPLES and not sp.issparse(X)
 
     def _auto_metric(self, X) -> str:
         """Metric that metric="auto" stands for."""
-        enough = X.shape[0] >= RELEVANCE_SAMPLES and not sp.issparse(X)
-        return "relevance" if enough else "euclidean"
+        return "relevance" if self._has_many(X) else "euclidean"
+
+    def _auto_sigma(self, X) -> str:
+        """Rule that sigma="auto" stands for."""
+        return "spread"
 
     def _auto_solver(self, X) -> str:
         # The hinge on a radius has kinks on which a line search gets stuck.

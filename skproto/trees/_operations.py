@@ -14,6 +14,7 @@ from sklearn.utils.validation import (
     column_or_1d,
 )
 
+from skproto import _placing as placing
 from skproto import _preparation as preparation
 from skproto.nn import tree as nn_tree
 from skproto.training import BatchDataset, TrainingData
@@ -27,8 +28,8 @@ PER_PROTOTYPE = (
     "prototype_indices_",
     "prototype_samples_",
     "prototype_sample_labels_",
-    "prototype_sites_",
     "projection_distance_",
+    *placing.PLACE_ATTRIBUTES,
 )
 
 
@@ -142,8 +143,7 @@ class TreeClassifier(ExplainedTree):
                 stacklevel=2,
             )
         self.net_ = self._make_prediction_net(tree)
-        for name in PER_PROTOTYPE:
-            setattr(self, name, getattr(self, name)[edit.prototypes])
+        placing.keep_entries(self, PER_PROTOTYPE, edit.prototypes)
         self._read_tree()
         return self
 
@@ -203,7 +203,10 @@ class TreeClassifier(ExplainedTree):
         y = column_or_1d(y)
         check_consistent_length(X, y)
         weight = check_sample_weight(
-            sample_weight, X, dtype=np.float64, ensure_non_negative=True
+            sample_weight,
+            np.empty((len(y), 1)),
+            dtype=np.float64,
+            ensure_non_negative=True,
         )
         codes = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
         unknown = self.classes_[codes] != y
@@ -252,9 +255,7 @@ class TreeClassifier(ExplainedTree):
             index = np.where(taken, adopted, index)
             sites = np.where(taken, adopted_sites, sites)
             distance = np.where(taken, 0.0, distance)
-        rows = X[data.rows[index]]
-        self.prototype_samples_ = rows.toarray() if sp.issparse(rows) else rows.copy()
+        placing.read_sources(self, X, data.rows[index], sites)
         self.prototype_sample_labels_ = self.classes_[data.y[index]]
         self.prototype_indices_ = data.rows[index]
-        self.prototype_sites_ = sites
         self.projection_distance_ = distance.astype(np.float64)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from skorch.callbacks import LRScheduler
+from torch import nn
 
 from skproto.nn import NegativeLogLikelihood
 from skproto.nn import tree as nn_tree
@@ -106,6 +108,11 @@ class ProtoTreeClassifier(TreeClassifier):
         it is and encodes each sample once; what changes training batches of images,
         "auto" for :class:`skproto.nn.Augmentation`.
 
+    prototype_dim : "auto", int or None, default="auto"
+        Dimension to which a linear layer with a sigmoid brings the sites of images (the
+        paper's 1x1 convolution); "auto" is 32 for images, and None, no such layer, for
+        tables.
+
     encoder_lr, warmup_epochs : float, int, default=0.005, 0
         Learning rate of the encoder, and first epochs in which it stands still.
 
@@ -118,6 +125,11 @@ class ProtoTreeClassifier(TreeClassifier):
     max_epochs, lr : "auto" or int, float, default="auto", 0.02
         Passes over the data, and learning rate. "auto" aims at 1250 steps in 20 to 120
         epochs.
+
+    schedule : {"auto", "constant", "cosine", "step"}, default="auto"
+        Learning rate in the course of the joint epochs; "step", the paper's, halves it
+        after 60, 70, 80 and 90 % of them. "auto" is "cosine" for images, else
+        "constant".
 
     batch_size : "auto" or int, default="auto"
         "auto" is about 1/24 of the samples, at least 16 and at most 256.
@@ -245,6 +257,8 @@ class ProtoTreeClassifier(TreeClassifier):
         adjust_epochs=(rules.options("auto"), rules.integer(0)),
         refit_passes=rules.integer(0),
         init=rules.options("sample", "normal"),
+        prototype_dim=(rules.options("auto"), rules.none(), rules.integer(1)),
+        schedule=rules.options("auto", "constant", "cosine", "step"),
         encoder_lr=rules.real(0),
         warmup_epochs=rules.integer(0),
         solver=rules.options("auto", "adam", "adamw"),
@@ -270,8 +284,10 @@ class ProtoTreeClassifier(TreeClassifier):
         image_shape=None,
         frozen=False,
         augment=None,
+        prototype_dim="auto",
         encoder_lr=0.005,
         warmup_epochs=0,
+        schedule="auto",
         standardize=True,
         solver="auto",
         max_epochs="auto",
@@ -319,6 +335,8 @@ class ProtoTreeClassifier(TreeClassifier):
         self.adjust_epochs = adjust_epochs
         self.refit_passes = refit_passes
         self.init = init
+        self.prototype_dim = prototype_dim
+        self.schedule = schedule
         self.encoder_lr = encoder_lr
         self.warmup_epochs = warmup_epochs
 
@@ -335,7 +353,7 @@ class ProtoTreeClassifier(TreeClassifier):
         return int(np.clip(AUTO_STEPS // n_batches, 20, 120))
 
     def _make_module(self, data: TrainingData):
-        encoder = self._make_encoder()
+        encoder = self._make_encoder(data)
         self.depth_ = resolve_depth(self.depth, len(data), data.n_classes)
         check_memory(self.depth_, encoder.dim, data.n_classes, self.batch_size_)
         tree = nn_tree.SoftPrototypeTree(
@@ -357,13 +375,22 @@ class ProtoTreeClassifier(TreeClassifier):
             nn_tree.init_radii(tree, rows[some], weight[some])
         return tree
 
+    def _add_on(self):
+        dim = self.prototype_dim
+        if dim == "auto":
+            dim = 32 if len(self._input_shape) == 3 else None
+        return None if dim is None else lambda n_inputs: sigmoid_layer(n_inputs, dim)
+
     def _loss_terms(self):
         return [NegativeLogLikelihood()]
 
     def _phases(self):
         own = ("prototypes", "log_radius", "feature_logits")
         n_warm, n_joint, n_adjust = self._epochs()
-        phases = [self._phase("warm-up", n_warm, own), self._phase("joint", n_joint)]
+        phases = [
+            self._phase("warm-up", n_warm, own),
+            self._phase("joint", n_joint, None, *self._schedule(n_joint)),
+        ]
         if n_adjust:
             phases.append(self._phase("adjust", n_adjust, own[1:], Projection()))
         return [phase for phase in phases if phase.max_epochs]
@@ -381,6 +408,17 @@ class ProtoTreeClassifier(TreeClassifier):
             rates if trainable is None else {},
             (*callbacks, leaves),
         )
+
+    def _schedule(self, n_epochs: int) -> tuple[Any, ...]:
+        kind = self.schedule
+        if kind == "auto":
+            kind = "cosine" if len(self._input_shape) == 3 else "constant"
+        if kind == "cosine":
+            return (LRScheduler("CosineAnnealingLR", T_max=max(n_epochs, 1)),)
+        if kind == "step":
+            steps = [round(share * n_epochs) for share in (0.6, 0.7, 0.8, 0.9)]
+            return (LRScheduler("MultiStepLR", milestones=steps, gamma=0.5),)
+        return ()
 
     def _epochs(self) -> tuple[int, int, int]:
         """Epochs of the three phases; together they are max_epochs_."""
@@ -411,3 +449,10 @@ class ProtoTreeClassifier(TreeClassifier):
             refit_leaves(tree, BatchDataset(data), self.refit_passes)
         net: Any = self.net_
         net.module_ = tree.eval()
+
+
+def sigmoid_layer(n_inputs: int, dim: int) -> nn.Sequential:
+    """One linear layer without bias on every site and a sigmoid, as in the paper."""
+    layer = nn.Linear(n_inputs, dim, bias=False)
+    nn.init.xavier_normal_(layer.weight, nn.init.calculate_gain("sigmoid"))
+    return nn.Sequential(layer, nn.Sigmoid())

@@ -151,7 +151,7 @@ def pinned(file):
 
 
 def test_the_oldest_constraints_are_the_lower_bounds():
-    optional = ("plot", "html", "progress", "persistence", "polars")
+    optional = ("plot", "html", "progress", "persistence", "polars", "transformers")
     bounds = METADATA["dependencies"] + [one for key in optional for one in EXTRAS[key]]
     oldest = pinned("constraints-oldest.txt")
     lowest = {normal(name): low for name, low in (one.split(">=") for one in bounds)}

@@ -12,6 +12,7 @@ from skproto.explanation._checks import Checker, check_similarities
 from skproto.explanation._evidence import EvidenceDisplay
 from skproto.explanation._fields import check_options, coerce, dims, plain, take
 from skproto.explanation._place_checks import check_places
+from skproto.explanation._place_frame import place_frame
 from skproto.explanation._places import SamplePlaces, check_alike
 from skproto.explanation._prototypes import PrototypeTable
 
@@ -306,6 +307,25 @@ class Explanation(EvidenceDisplay):
 
     def _evidence_columns(self) -> dict[str, np.ndarray]:
         return {"contribution": self.class_contributions}
+
+    def place_frame(self) -> pd.DataFrame:
+        """Return one row for each sample, prototype and part: where it was found.
+
+        Returns
+        -------
+        frame : pandas DataFrame
+            Columns `sample`, `prototype`, `training_row`, `part` (from 1, for
+            prototypes of several parts), `site` or `token` or `feature`, the edges of
+            the box and of the effective box in the sample, the same with `source_` for
+            the training sample, and `part_similarity`; what is not known is left out.
+            Parts that are switched off have no row.
+
+        Raises
+        ------
+        ValueError
+            If no places are known.
+        """
+        return place_frame(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields and the decision as lists, numbers and text.

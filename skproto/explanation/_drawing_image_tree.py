@@ -79,13 +79,13 @@ def draw_image_path(
     sheet = Sheet(overhead + len(steps) * pitch, ax)
     y = 0.6 + 0.19 * sheet.title(title)
     for at, (line, present) in enumerate(steps):
-        _rail(sheet, (MARGIN + 0.12, y + side / 2), pitch, (at + 1, present))
+        length = pitch if at + 1 < len(steps) else pitch - side / 2 + 0.05
+        _rail(sheet, (MARGIN + 0.12, y + side / 2), length, (at + 1, present))
         width = columns * (side + GAP) - GAP
         sheet.line(y, side, width, line, left=MARGIN + RAIL)
         y += pitch
     y += 0.12
-    place = (2.3, y + bars - 0.42, 3.6, -(bars - 0.67))
-    inset = sheet.ax.inset_axes(place, transform=sheet.ax.transData)
+    inset = sheet.inset((2.3, y + 0.22, 3.6, bars - 0.62))
     leaf_bars(inset, [shorten(classes[k], 22) for k in shown], parts[:, shown])
     sheet.text(MARGIN, y - 0.02, name, NORMAL, weight="bold")
     sheet.text(MARGIN, y + bars + 0.12, "\n".join(folded), SMALL, color="0.25")
@@ -93,14 +93,14 @@ def draw_image_path(
 
 
 def _rail(
-    sheet: Sheet, place: tuple[float, float], pitch: float, step: tuple[int, bool]
+    sheet: Sheet, place: tuple[float, float], length: float, step: tuple[int, bool]
 ) -> None:
     """Draw the number of a step and the line to the next one: solid if present."""
     x, y = place
     number, present = step
     style = "solid" if present else (0, (4, 3))
     sheet.ax.plot(
-        [x, x], [y, y + pitch], color="black", linestyle=style, lw=1.4, zorder=1
+        [x, x], [y, y + length], color="black", linestyle=style, lw=1.4, zorder=1
     )
     sheet.ax.plot(
         [x],
@@ -115,7 +115,7 @@ def _rail(
     sheet.text(x, y, str(number), NORMAL, weight="bold", **middle)
     answer = "yes" if present else "no"
     white = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-    sheet.text(x, y + pitch / 2, answer, SMALL, bbox=white, **middle)
+    sheet.text(x, y + 0.6 * length, answer, SMALL, bbox=white, **middle)
 
 
 class Node(NamedTuple):
@@ -193,7 +193,7 @@ def _edge(
 ) -> None:
     """Draw the line to a child: across, then along; solid where present."""
     style = "solid" if present else (0, (4, 2.5))
-    bend = start[0] + 0.14
+    bend = start[0] + 0.2
     xs = [start[0], bend, bend, end[0]]
     ys = [start[1], start[1], end[1], end[1]]
     sheet.ax.plot(xs, ys, color="black", linestyle=style, linewidth=0.9, zorder=0)

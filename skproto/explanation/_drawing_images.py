@@ -11,7 +11,7 @@ import numpy as np
 
 from skproto.explanation._drawing import _literal
 from skproto.explanation._image_blocks import Block, Line
-from skproto.explanation._pictures import Mark, Picture
+from skproto.explanation._pictures import BOX, PART_COLOURS, Mark, Picture
 from skproto.utils._optional import import_optional
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ WIDTH, HEIGHT = 8.27, 11.69  # inches of a page of A4
 MARGIN, GAP = 0.35, 0.12
 SMALL, NORMAL, TITLE = 7.0, 8.0, 10.0  # points
 PER_INCH = 16.5  # characters of an inch of text of normal size
-BOX = "#F0E442"  # boxes of the only part
-PART_COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00")
 PART_LINES: tuple[Any, ...] = (
     "solid",
     (0, (4, 1.2)),
@@ -81,6 +79,14 @@ class Sheet:
         look.update(style)
         self.ax.text(x, y, text, fontsize=size * self.shrink, **look)
 
+    def inset(self, place: tuple[float, float, float, float]) -> Axes:
+        """Return axes for a chart at (left, top, width, height)."""
+        left, top, width, height = place
+        whole = self.size
+        share = (left / whole[0], 1.0 - (top + height) / whole[1])
+        size = (width / whole[0], height / whole[1])
+        return self.ax.inset_axes((*share, *size))
+
     def title(self, title: str) -> int:
         """Write the title; returns how many lines it takes besides the first."""
         lines = title_lines(title)
@@ -91,7 +97,7 @@ class Sheet:
         """Write texts below each other, folded; the first one is bold."""
         for at, text in enumerate(lines):
             bold = at == 0
-            n_letters = int(width * PER_INCH * (0.86 if bold else 1.0))
+            n_letters = int(width * PER_INCH * (0.92 if bold else 1.0))
             folded = textwrap.wrap(text, max(n_letters, 8)) or [""]
             weight = "bold" if bold else "normal"
             self.text(x, y, "\n".join(folded), weight=weight)
@@ -178,15 +184,15 @@ class Sheet:
         )
 
     def pictures(
-        self, x: float, y: float, side: float, pictures: Sequence[Picture]
-    ) -> float:
-        """Draw pictures side by side with captions; parts share one square.
-
-        Returns
-        -------
-        x : float
-            Where the pictures end.
-        """
+        self,
+        x: float,
+        y: float,
+        side: float,
+        pictures: Sequence[Picture],
+        *,
+        captions: bool = True,
+    ) -> None:
+        """Draw pictures side by side with captions; parts share one square."""
         cells: list[list[Picture]] = []
         for picture in pictures:
             if picture.part and cells and cells[-1][0].part:
@@ -201,9 +207,9 @@ class Sheet:
                 inner = tile - (0.04 if len(cell) > 1 else 0.0)
                 self.picture(x + column * tile, y + row * tile, inner, picture)
             caption = "its parts" if len(cell) > 1 else cell[0].caption
+            caption = caption if captions else ""
             self.text(x + side / 2, y + side + 0.03, caption, SMALL, ha="center")
             x += side + GAP
-        return x
 
     def line(
         self, y: float, side: float, width: float, line: Line, left: float = MARGIN
@@ -276,9 +282,7 @@ def draw_sheet(
     columns = max((n_cells(line) for line in lines), default=0)
     folded = notes_lines(notes)
     heads = 0.3 * len(blocks) + 0.26 * sum(bool(block.total) for block in blocks)
-    overhead = (
-        0.6 + 0.19 * (len(title_lines(title)) - 1) + heads + 0.14 * len(folded) + 0.2
-    )
+    overhead = 0.6 + 0.19 * len(title_lines(title)) + heads + 0.14 * len(folded)
     side = cell_side(len(lines), overhead, columns)
     sheet = Sheet(overhead + len(lines) * (side + 0.27), ax)
     y = 0.55 + 0.19 * sheet.title(title)

@@ -12,6 +12,7 @@ from skproto.explanation._base import Explanation
 from skproto.explanation._cases import case_name
 from skproto.explanation._checks import Checker
 from skproto.explanation._drawing import draw_contributions
+from skproto.explanation._drawing_images import draw_sheet
 from skproto.explanation._fields import take
 from skproto.explanation._image_blocks import Block, Line, has_pictures
 from skproto.explanation._numbers import number, probability, signed
@@ -64,6 +65,7 @@ class EnsembleExplanation(Explanation):
     trees: list[TreeExplanation]
 
     _row_format = "{case}, contribution {value}"
+    _units = "leaves"
 
     def __post_init__(self) -> None:
         sizes = {len(tree) for tree in self.trees}
@@ -174,7 +176,10 @@ class EnsembleExplanation(Explanation):
 
     def _draw(self, ax: Axes | None) -> Axes:
         pictured = any(has_pictures(tree) for tree in self.trees)
-        return self._draw_sheet(ax) if pictured else self._draw_chart(ax)
+        if not pictured:
+            return self._draw_chart(ax)
+        note = "like: present on the path; not like: absent"
+        return draw_sheet(self._title(), self._blocks(), [note], ax)
 
     def _blocks(self) -> list[Block]:
         pair = list(self._rivals(0))

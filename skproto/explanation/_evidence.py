@@ -57,6 +57,8 @@ class EvidenceDisplay(SampleDisplay):
     similarity_name: str
     baseline: np.ndarray | None
 
+    _units = "prototypes"
+
     def _predicted(self) -> np.ndarray:
         """Return the positions of the predicted classes, -1 where unknown."""
         position = {label: k for k, label in enumerate(self.classes.tolist())}
@@ -181,7 +183,7 @@ class EvidenceDisplay(SampleDisplay):
         """Say what all prototypes give the two classes."""
         predicted, rival = self._rivals(i)
         n_units = self.class_contributions.shape[1]
-        source = f"all {n_units} prototypes"
+        source = f"all {n_units} {self._units}"
         if self.class_bias[i, [predicted, rival]].any():
             source += " and the bias"
         own, other = (number(self.scores[i, c]) for c in (predicted, rival))

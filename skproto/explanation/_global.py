@@ -7,10 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skproto.explanation._cases import case_name, labelled_case
+from skproto.explanation._cases import case_name, labelled_case, place_columns
 from skproto.explanation._drawing import MAX_COLUMNS, MAX_ROWS, draw_table
+from skproto.explanation._drawing_gallery import (
+    PER_LINE,
+    draw_gallery,
+    lines_per_class,
+)
 from skproto.explanation._fields import coerce, dims, plain
+from skproto.explanation._gallery import Group, class_groups, weight_texts
 from skproto.explanation._html import notebook_html, tables_html
+from skproto.explanation._image_blocks import (
+    gallery_notes,
+    has_pictures,
+    source_text,
+)
 from skproto.explanation._numbers import number
 from skproto.explanation._prototypes import PrototypeTable
 from skproto.explanation._text import MAX_FEATURES, Table, table_text
@@ -18,6 +29,8 @@ from skproto.explanation._text import MAX_FEATURES, Table, table_text
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+
+HTML_CLASSES, HTML_TILES = 40, 8  # classes in HTML, and prototypes of each
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -93,9 +106,10 @@ class GlobalExplanation:
         Returns
         -------
         frame : pandas DataFrame
-            One row for each prototype: who it is, how often it wins, its weights where
-            the head is linear, then its features by name. A feature that is called as
-            one of the first columns gets `` (feature)`` appended.
+            One row for each prototype: who it is, where in its source it lies, how
+            often it wins, its weights where the head is linear, then its features by
+            name. A feature that is called as one of the first columns gets
+            `` (feature)`` appended.
         """
         import pandas as pd
 
@@ -107,6 +121,9 @@ class GlobalExplanation:
             "is_case": table.is_case,
             "projection_distance": table.projection_distance,
         }
+        columns.update(place_columns(table, table.places, 1))
+        if table.places is not None and table.places.hashes is not None:
+            columns["hash"] = table.places.hashes
         columns.update(self._extra_columns())
         if table.reference is not None:
             for name, values in zip(table.names, table.reference.T, strict=True):
@@ -167,10 +184,9 @@ class GlobalExplanation:
     def _tables(self) -> list[Table]:
         """Return what text and HTML show."""
         table = self.prototypes
-        columns, cells = (
-            ["prototype"],
-            [[case_name(table, k)] for k in range(len(self))],
-        )
+        named = case_name if table.places is None else source_text
+        columns = ["prototype"]
+        cells = [[named(table, k)] for k in range(len(self))]
         if self.win_counts is not None:
             columns.append("wins")
             for row, wins in zip(cells, self.win_counts, strict=True):
@@ -206,18 +222,40 @@ class GlobalExplanation:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return notebook_html(
-            lambda: tables_html(self._heading(), self._tables(), self._text()), self
-        )
+        def render() -> str:
+            groups: list[Group] = []
+            if has_pictures(self):
+                groups = self._gallery(HTML_TILES)[:HTML_CLASSES]
+            content = (self._heading(), self._tables(), self._text())
+            return tables_html(*content, groups=groups)
+
+        return notebook_html(render, self)
 
     # Pictures
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the prototypes as a table coloured by their deviation.
+    def _gallery(self, limit: int) -> list[Group]:
+        """Return the prototypes by class, at most `limit` of each."""
+        return class_groups(self, limit)
 
-        The cells hold the values in the user's units; the colour says how far they are
-        from ordinary, in units of the inner scale. The most telling features and the
-        first prototypes are drawn, the title says how many there are.
+    def _tile_texts(self, k: int, c: int) -> list[str]:
+        """Say below the picture of a prototype what it counts for a class."""
+        return weight_texts(self, k, c)
+
+    def _draw_gallery(self, ax: Axes | None) -> Axes:
+        limit = PER_LINE * lines_per_class(len(self.classes))
+        groups = self._gallery(limit)
+        return draw_gallery(self._heading(), groups, gallery_notes(self), ax)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the prototypes: a gallery of images, or a table.
+
+        The gallery shows the parts of training images that the prototypes are, by
+        class, those of the largest weight first, on a page of A4.
+
+        The table is coloured by the deviation of the prototypes. The cells hold the
+        values in the user's units; the colour says how far they are from ordinary, in
+        units of the inner scale. The most telling features and the first prototypes
+        are drawn, the title says how many there are.
 
         Parameters
         ----------
@@ -237,6 +275,8 @@ class GlobalExplanation:
         ValueError
             If the prototypes have no values in the user's units.
         """
+        if has_pictures(self):
+            return self._draw_gallery(ax)
         table, deviation = self.prototypes, self._deviation()
         if deviation is None or table.reference is None:
             raise ValueError(

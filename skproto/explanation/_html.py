@@ -14,10 +14,17 @@ from importlib.resources import files
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from skproto.explanation._pictures import BOX, PART_COLOURS, data_uri
 from skproto.utils._optional import import_optional
 
 if TYPE_CHECKING:
+    from skproto.explanation._gallery import Group
     from skproto.explanation._text import SampleView, Table
+
+
+def part_colour(part: int) -> str:
+    """Return the colour of a part in pictures; 0 is the only part."""
+    return PART_COLOURS[(part - 1) % len(PART_COLOURS)] if part else BOX
 
 
 def _template_source(name: str) -> str:
@@ -34,6 +41,7 @@ def _render(template: str, **content: Any) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.globals.update(data_uri=data_uri, part_colour=part_colour)
     return environment.get_template(template).render(**content)
 
 
@@ -70,9 +78,15 @@ def samples_html(
     return _render("samples.html", **content)
 
 
-def tables_html(heading: str, tables: Sequence[Table], text: str = "") -> str:
-    """Render tables, and text in fixed pitch below them, as one ``div``."""
-    return _render("tables.html", heading=heading, tables=tables, text=text)
+def tables_html(
+    heading: str,
+    tables: Sequence[Table],
+    text: str = "",
+    groups: Sequence[Group] = (),
+) -> str:
+    """Render a gallery, tables, and text in fixed pitch below them, as one ``div``."""
+    content: dict[str, Any] = {"tables": tables, "text": text, "groups": groups}
+    return _render("tables.html", heading=heading, **content)
 
 
 def html_page(title: str, parts: Sequence[Any]) -> str:

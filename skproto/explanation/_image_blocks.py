@@ -15,10 +15,11 @@ from skproto.explanation._pictures import (
 )
 
 if TYPE_CHECKING:
-    from skproto.explanation._places import PrototypePlaces, SamplePlaces
+    from skproto.explanation._places import Places, PrototypePlaces, SamplePlaces
     from skproto.explanation._prototypes import PrototypeTable
 
 MAX_LINES = (4, 3)  # cases shown for the predicted class and for the runner-up
+DECODED = "decoded: what the decoder makes of a code, no training image"
 NONE_SHOWN = 1e-9  # evidence below this share of the strongest gets no line
 
 
@@ -51,6 +52,15 @@ def has_pictures(shown: Any) -> bool:
         None if here is None else here.images,
     )
     return any(images is not None for images in known)
+
+
+def has_boxes(places: Places | None) -> bool:
+    """Tell whether there are boxes that are not the whole image."""
+    if places is None or places.boxes is None:
+        return False
+    if places.image_size is None:
+        return True
+    return bool((places.boxes != [0, 0, *places.image_size]).any())
 
 
 def place_texts(shown: Any, i: int, k: int) -> tuple[str, ...]:
@@ -135,12 +145,12 @@ def reconstruction_blocks(shown: Any) -> list[Block]:
 
 
 def picture_notes(shown: Any) -> list[str]:
-    """Say how the pictures of an explanation are to be read."""
+    """Say how the pictures of an explanation of samples are to be read."""
     own: PrototypePlaces = shown.prototypes.places
     here: SamplePlaces | None = getattr(shown, "places", None)
-    notes = []
+    notes: list[str] = []
     parts = own.sites is not None and own.sites.ndim == 2
-    boxed = own.boxes is not None or (here is not None and here.boxes is not None)
+    boxed = any(has_boxes(places) for places in (own, here))
     effective = own.effective_boxes is not None and not parts
     effective |= here is not None and here.effective_boxes is not None and not parts
     if parts:
@@ -156,9 +166,21 @@ def picture_notes(shown: Any) -> list[str]:
     decoded = own.decoded is not None
     decoded |= here is not None and here.reconstructions is not None
     if decoded:
-        notes.append("decoded: what the decoder makes of a code, no training image")
+        notes.append(DECODED)
     images = own.images if here is None or here.images is None else here.images
     if getattr(shown, "baseline", None) is not None:
         notes.append("usual: the mean over the training data")
     notes.append(channels_note(own.decoded if images is None else images))
+    return [note for note in notes if note]
+
+
+def gallery_notes(shown: Any) -> list[str]:
+    """Say how the pictures of a gallery are to be read."""
+    own: PrototypePlaces = shown.prototypes.places
+    notes: list[str] = []
+    if own.sites is not None and own.sites.ndim == 2 and own.images is not None:
+        notes.append("numbered boxes: the parts of a prototype")
+    if own.decoded is not None:
+        notes.append(DECODED)
+    notes.append(channels_note(own.decoded if own.images is None else own.images))
     return [note for note in notes if note]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from skproto.explanation._places import PrototypePlaces, SamplePlaces
     from skproto.explanation._prototypes import PrototypeTable
 
+BOX = "#F0E442"  # boxes of the only part
+PART_COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00")
 OVERLAY = (213, 94, 0)  # vermillion
 LARGEST = 192  # longer side of a picture in HTML, in pixels
 

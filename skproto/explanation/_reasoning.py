@@ -17,8 +17,15 @@ from skproto.explanation._drawing import (
     draw_table,
 )
 from skproto.explanation._fields import dims
+from skproto.explanation._gallery import Group, make_group
 from skproto.explanation._global import GlobalExplanation
-from skproto.explanation._image_blocks import MAX_LINES, Block, Line, place_texts
+from skproto.explanation._image_blocks import (
+    MAX_LINES,
+    Block,
+    Line,
+    has_pictures,
+    place_texts,
+)
 from skproto.explanation._numbers import number, signed, similarity
 from skproto.explanation._pictures import row_pictures
 from skproto.explanation._text import Row, Table, strongest
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
 
 # Share of a component, and of all evidence for a class, that counts as hardly any.
 HARDLY, FAINT_SCORE = 0.05, 0.05
+NO_SHARE = 0.005  # weights of components below this are not shown
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -256,7 +264,7 @@ class ReasoningGlobalExplanation(GlobalExplanation):
         """Say how a component counts for a class; nothing where it hardly does."""
         prior, required = self.component_prior[k, c], self.requiredness[k, c]
         shares = (("present", prior * required), ("absent", prior * (1 - required)))
-        return breaking.join(f"{w} {v:.2f}" for w, v in shares if v >= 0.005) or "-"
+        return breaking.join(f"{w} {v:.2f}" for w, v in shares if v >= NO_SHARE) or "-"
 
     def _tables(self) -> list[Table]:
         tables = super()._tables()
@@ -271,8 +279,23 @@ class ReasoningGlobalExplanation(GlobalExplanation):
         tables.insert(1, Table("Reasoning", columns, rows))
         return tables
 
+    def _gallery(self, limit: int) -> list[Group]:
+        groups = []
+        for c in range(len(self.classes)):
+            prior = self.component_prior[:, c]
+            order = np.argsort(-prior, kind="stable")
+            members = order[prior[order] >= NO_SHARE]
+            groups.append(make_group(self, c, members, limit))
+        return [group for group in groups if group.n_all]
+
+    def _tile_texts(self, k: int, c: int) -> list[str]:
+        return self._cell(k, c, "\n").split("\n")
+
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the reasoning: which component must be present or absent for a class.
+
+        Components that are images are drawn as a gallery: for each class those that
+        matter most for it.
 
         Parameters
         ----------
@@ -289,6 +312,8 @@ class ReasoningGlobalExplanation(GlobalExplanation):
         ImportError
             If matplotlib is not installed.
         """
+        if has_pictures(self):
+            return self._draw_gallery(ax)
         rows = range(min(len(self), MAX_ROWS))
         columns = range(min(len(self.classes), MAX_COLUMNS))
         cells = [[self._cell(k, c, "\n") for c in columns] for k in rows]

@@ -9,10 +9,14 @@ import numpy as np
 
 from skproto.explanation._cases import case_name, labelled_case, short_case
 from skproto.explanation._drawing import shorten
+from skproto.explanation._drawing_image_tree import Node, draw_image_tree
 from skproto.explanation._drawing_tree import draw_tree
 from skproto.explanation._fields import dims
+from skproto.explanation._gallery import tile_name, tile_pictures
 from skproto.explanation._global import GlobalExplanation
+from skproto.explanation._image_blocks import gallery_notes, has_pictures
 from skproto.explanation._numbers import number, percent, probability
+from skproto.explanation._pictures import Picture, range_of
 from skproto.explanation._tree_table import TreeTable
 
 if TYPE_CHECKING:
@@ -175,6 +179,9 @@ class TreeGlobalExplanation(GlobalExplanation):
     def plot(self, ax: Axes | None = None, max_depth: int = 5) -> Axes:
         """Draw the tree: nodes with their cases, leaves with bars of the classes.
 
+        Where the prototypes are parts of images, the nodes show them, and the tree is
+        drawn from left to right on a page of A4 width.
+
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
@@ -194,21 +201,35 @@ class TreeGlobalExplanation(GlobalExplanation):
         ImportError
             If matplotlib is not installed.
         """
-        tree = self.tree
-        below = self._below()
-        texts = []
-        for node in range(len(tree.children_left)):
-            closed = tree.is_leaf[node] or self._depth()[node] >= max_depth
-            texts.append(self._short_text(node, below[node], closed=bool(closed)))
+        below, depth = self._below(), self._depth()
+        closed = self.tree.is_leaf | (depth >= max_depth)
+        texts = [
+            self._short_text(node, below[node], closed=bool(end))
+            for node, end in enumerate(closed)
+        ]
         names = [str(label) for label in self.classes]
-        children = (tree.children_left, tree.children_right)
-        return draw_tree(
-            children, texts, below, names, self._heading(), (max_depth, ax)
-        )
+        children = (self.tree.children_left, self.tree.children_right)
+        title, options = self._heading(), (max_depth, ax)
+        if not has_pictures(self):
+            return draw_tree(children, texts, below, names, title, options)
+        nodes = [
+            Node(None if end or depth[node] < 0 else self._node_picture(node), text)
+            for node, (end, text) in enumerate(zip(closed, texts, strict=True))
+        ]
+        heading = (title, names, gallery_notes(self))
+        return draw_image_tree(children, nodes, below, heading, options)
+
+    def _node_picture(self, node: int) -> Picture | None:
+        """Return what is shown at an inner node."""
+        k = int(self.tree.prototype[node])
+        pictures = tile_pictures(self.prototypes, k, range_of(self))
+        return pictures[0] if pictures else None
 
     def _short_text(self, node: int, values: np.ndarray, *, closed: bool) -> str:
         if not closed:
             k = self.tree.prototype[node]
+            if has_pictures(self):
+                return self._node_words(int(k))
             known = self.prototypes.sample_labels is not None
             name = (labelled_case if known else short_case)(self.prototypes, k)
             text = name.replace(", ", ",\n").replace(" (", "\n(")
@@ -219,6 +240,13 @@ class TreeGlobalExplanation(GlobalExplanation):
         text = f"{shorten(self.classes[best], 13)}\n{probability(values[best])}"
         text += f", {percent(self.training_mass[node])}"
         return text if self.tree.is_leaf[node] else f"{text}\n(more below)"
+
+    def _node_words(self, k: int) -> str:
+        """Name the source of a prototype below its picture."""
+        text = " ".join(tile_name(self.prototypes, k)[-1:])
+        if self.tree.radii is not None:
+            text += f"\nwithin {number(self.tree.radii[k])}"
+        return text
 
     def _depth(self) -> np.ndarray:
         """Return the depth of each node."""

@@ -416,6 +416,36 @@ def forest() -> EnsembleExplanation:
     )
 
 
+def tokens(n_parts: int = 0) -> Explanation:
+    """Texts: prototypes are tokens, or sets of tokens that are next to each other."""
+    e = parts()
+    places = {"images": None, "boxes": None, "maps": None, "kind": "tokens"}
+    own: dict[str, Any] = {"images": None, "boxes": None, "patches": None}
+    own["kind"] = "tokens"
+    assert e.places is not None
+    if n_parts:
+        shift = np.arange(n_parts)
+        own["sites"] = np.minimum(PROTOTYPE_SITES[:, None] + shift, 15)
+        places["sites"] = np.minimum(e.places.sites[..., None] + shift, 15)
+        alike = np.repeat(e.similarities[..., None], n_parts, axis=2) / n_parts
+        places["part_similarities"] = alike
+    return parts(own=own, places=places)
+
+
+def features() -> Explanation:
+    """ProtoViT on a table: two features a part, named, with values."""
+    e = tokens(2)
+    names = np.array([f"f{j}" for j in range(16)], dtype=object)
+    own = e.prototypes
+    assert own.places is not None
+    assert e.places is not None
+    own.places.kind = e.places.kind = "features"
+    own.feature_names = names
+    own.samples = np.arange(96.0).reshape(6, 16)
+    e.samples = np.arange(32.0).reshape(2, 16) / 4
+    return e
+
+
 def gallery(prototypes: PrototypeTable | None = None, **changes: Any) -> Any:
     """Prototypes of a linear head."""
     own = table() if prototypes is None else prototypes

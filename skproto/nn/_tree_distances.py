@@ -10,8 +10,8 @@ from torch.nn.functional import linear
 #: lost too many digits in float32: at the border about 2e-5 of it.
 _CANCELLATION = 1e-2
 
-#: Rows of a matrix product in float64 come in multiples of this, so that a row's bits
-#: do not depend on how many there are.
+#: Rows of a matrix product come in multiples of this, so that a row's bits do not
+#: depend on how many there are.
 _ROW_BLOCK = 16
 
 #: Differences held at once where no gradient is needed.
@@ -50,6 +50,7 @@ def squared_distances_double(z: Tensor, p: Tensor, w: Tensor | None) -> Tensor:
     """Weighted squared distances by matrix products in float64.
 
     What float64 cannot tell from 0 is 0: for float32 rows that is where z equals p.
+    Rows come first in the products: so their bits do not depend on how many there are.
 
     Parameters
     ----------
@@ -63,16 +64,16 @@ def squared_distances_double(z: Tensor, p: Tensor, w: Tensor | None) -> Tensor:
     Returns
     -------
     squared : Tensor of shape (n, N)
-        ``sum_f w_nf (z_f - p_nf)^2`` in the type of `z`; a transposed view.
+        ``sum_f w_nf (z_f - p_nf)^2`` in the type of `z`.
     """
     rows, p = z.double(), p.double()
     w = torch.ones_like(p) if w is None else w.double()
     wp = w * p
-    norms = (wp * p).sum(1, keepdim=True)
-    squared = torch.addmm(norms, wp, rows.T, alpha=-2)
-    squared = torch.addmm(squared, w, rows.square().T)
+    norms = (wp * p).sum(1)
+    squared = torch.addmm(norms, rows, wp.T, alpha=-2)
+    squared = torch.addmm(squared, rows.square(), w.T)
     noise = 4 * p.shape[1] * torch.finfo(torch.float64).eps * norms
-    return squared.masked_fill(squared <= noise, 0.0).to(z.dtype).T
+    return squared.masked_fill(squared <= noise, 0.0).to(z.dtype)
 
 
 def squared_distances_mixed(z: Tensor, p: Tensor, w: Tensor | None) -> Tensor:

@@ -11,6 +11,13 @@ from torch import Tensor, nn
 # finite where a sample and a prototype coincide.
 MIN_SQUARED_DISTANCE = 1e-12
 
+# Smallest squared distance that counts between neighbouring prototypes, relative to
+# the mean over all pairs: prototypes may lie on each other.
+MIN_NEIGHBOR_SHARE = 0.01
+
+# Prototypes whose distances to all others are held at a time.
+NEIGHBOR_ROWS = 1024
+
 # Smallest width of a kernel whose reciprocal times a distance fits into float32.
 MIN_WIDTH = 1e-18
 
@@ -170,4 +177,48 @@ def width_rule(powered: Tensor, p0: float, weight: Tensor) -> Tensor:
     spread = (share * (powered - mean).square()).sum(0).clamp_min(0).sqrt()
     width = (mean + spread) / -math.log(p0)
     # All samples on the prototype: any width tells them from others.
+    return torch.where(width > MIN_WIDTH, width, torch.ones_like(width))
+
+
+def local_widths(prototypes: Tensor, exponent: int, n_neighbors: int = 3) -> Tensor:
+    r"""Widths from the prototypes nearby.
+
+    The width of a prototype is the mean of :math:`\delta^q` over the `n_neighbors`
+    other prototypes nearest to it, so that kernels are narrow where prototypes are
+    dense. A neighbour counts as at least a tenth of the root mean square distance of
+    all pairs away.
+
+    Parameters
+    ----------
+    prototypes : Tensor of shape (P, D)
+        Prototypes, at least 2.
+
+    exponent : {1, 2}
+        Exponent q of the distance in the kernel.
+
+    n_neighbors : int, default=3
+        Number of neighbours; all others, where there are fewer.
+
+    Returns
+    -------
+    sigma : Tensor of shape (P,)
+        A positive width for each prototype.
+
+    Examples
+    --------
+    >>> import torch
+    >>> local_widths(torch.tensor([[0.0], [1.0], [3.0]]), 2, n_neighbors=1)
+    tensor([1., 1., 4.])
+    """
+    n_others = len(prototypes) - 1
+    count = min(n_neighbors, n_others)
+    nearest = []
+    for rows in prototypes.split(NEIGHBOR_ROWS):
+        squared = torch.cdist(rows, prototypes).square()
+        # The nearest of all is the prototype itself.
+        nearest.append(squared.topk(count + 1, largest=False).values[:, 1:])
+    spread = prototypes.var(0, correction=1).sum()
+    squared = torch.cat(nearest).clamp_min(MIN_NEIGHBOR_SHARE * 2.0 * spread)
+    width = (squared if exponent == 2 else squared.sqrt()).mean(1)
+    # All prototypes on one point: any width does.
     return torch.where(width > MIN_WIDTH, width, torch.ones_like(width))

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skproto.nn import part_set_losses as losses
+from skproto.nn import part_set_projection
 from skproto.nn.encoders import SiteEncoder, make_encoder
 from skproto.nn.feature_tokens import FeatureTokens
 from skproto.nn.part_losses import OffClassL1
@@ -431,18 +432,30 @@ def test_unique_sources():
     assert len(few.rows.unique()) == 6
 
 
-def test_equal_tokens_do_not_lose_the_way():
-    # Site 0 and site 4 hold the same token, so the part that comes from site 4 goes
-    # to site 0, from where the other part's site is not next door.
-    g = generator(2)
-    x = torch.randn(1, 6, 5, generator=g)
+def test_equal_tokens_do_not_lose_the_way(monkeypatch):
+    # The second part is found first, at site 5, and so the first one at site 4. Once
+    # moved, the first one is found first, at site 0, which holds the same token, and
+    # the second one cannot go from there to site 5.
+    x = torch.randn(1, 7, 5, generator=generator(2))
     x[0, 4] = x[0, 0]
-    network = PartSetNetwork(1, 2, 5, 1)
-    with torch.no_grad():
-        network.prototypes.copy_(x[:, [4, 5]] + 0.01 * x[:, [5, 4]])
-    sources = project_part_sets(network, [(torch.arange(1), x, torch.zeros(1).long())])
+    chunk = torch.arange(1), x, torch.zeros(1).long()
+
+    def projected():
+        network = PartSetNetwork(1, 2, 5, 1)
+        with torch.no_grad():
+            network.prototypes.copy_(x[:, [4, 5]])
+            network.prototypes[0, 0] += 0.1
+        return network.eval(), project_part_sets(network, [chunk])
+
+    network, sources = projected()
     assert sources.self_similarity.item() == pytest.approx(2.0, abs=1e-5)
-    assert network.eval()(x)["distances"].item() == 0
+    assert network(x)["distances"].item() == 0
+    assert network(x)["sites"].tolist() == sources.sites[None].tolist() == [[[0, 1]]]
+    monkeypatch.setattr(part_set_projection, "_SETTLE_ROUNDS", 1)
+    network, sources = projected()
+    assert sources.sites.tolist() == [[4, 5]]
+    assert sources.self_similarity.item() < 1.9
+    torch.testing.assert_close(network(x)["activations"][0], sources.self_similarity)
 
 
 def test_projection_with_a_site_mask():

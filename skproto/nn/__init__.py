@@ -1,5 +1,7 @@
 """torch parts of the models; they know nothing of scikit-learn or skorch."""
 
+from skproto.nn.augmentation import Augmentation
+from skproto.nn.backbones import ConvEncoder, ViTEncoder
 from skproto.nn.encoders import MLPEncoder, SiteEncoder, make_encoder
 from skproto.nn.head_solver import HeadSolution, solve_head
 from skproto.nn.heads import LinearHead, OriginalReasoningHead, ReasoningHead
@@ -30,14 +32,23 @@ from skproto.nn.part_losses import (
 from skproto.nn.part_similarity import PartSimilarity, make_similarity
 from skproto.nn.parts import PartPrototypeNetwork
 from skproto.nn.pooling import FocalPooling, MaxPooling, TopKPooling
+from skproto.nn.pretrained import (
+    TimmBackbone,
+    TransformersBackbone,
+    adapt_backbone,
+    from_transformers,
+)
 from skproto.nn.rbf import RBFNetwork
+from skproto.nn.receptive import effective_boxes, energy_boxes, site_boxes
 from skproto.nn.similarity import RBFKernel, squared_distances, width_rule
 
 __all__ = [
     "AdditiveHead",
+    "Augmentation",
     "CertifiedDistance",
     "ClassLinearHead",
     "ClusterCost",
+    "ConvEncoder",
     "CrossEntropy",
     "DistanceMargin",
     "FocalPooling",
@@ -66,10 +77,18 @@ __all__ = [
     "ShallowDeepAlignment",
     "SiteEncoder",
     "SubspaceSeparation",
+    "TimmBackbone",
     "TopKPooling",
+    "TransformersBackbone",
+    "ViTEncoder",
+    "adapt_backbone",
+    "effective_boxes",
+    "energy_boxes",
+    "from_transformers",
     "make_encoder",
     "make_similarity",
     "rival_scores",
+    "site_boxes",
     "solve_head",
     "squared_distances",
     "width_rule",

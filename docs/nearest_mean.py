@@ -49,8 +49,8 @@ class NearestMeanClassifier(PrototypeClassifier):
     _module_class = NearestMeanNetwork
 
     def _make_module(self, data):
-        encoder, dim = self._make_encoder(data.n_features)
-        module = NearestMeanNetwork(data.n_classes, dim, encoder)
+        encoder = self._make_encoder(data)
+        module = NearestMeanNetwork(data.n_classes, encoder.dim, encoder)
         # A row is a sample: its class with its weight, divided by that of its class.
         share = np.eye(data.n_classes)[data.y] * data.weight[:, None]
         share = torch.from_numpy((share / share.sum(axis=0)).astype(np.float32))

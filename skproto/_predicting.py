@@ -23,20 +23,27 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skproto import _images as images
 from skproto import _placing as placing
 from skproto import _preparation as preparation
-from skproto.explanation import Explanation, GlobalExplanation, PrototypeTable
+from skproto.explanation import (
+    Explanation,
+    GlobalExplanation,
+    PrototypeTable,
+    SamplePlaces,
+)
 from skproto.training import chunks
 
 # Entries of X that are scaled and passed through the module at a time.
-CHUNK_ENTRIES = 400_000
+CHUNK_ENTRIES = 200_000
 
-# Rows are passed in multiples of this. Matrix products round differently for the rows
-# of an incomplete block, and what a sample gets must not depend on its company.
-ROW_BLOCK = 16
+# Samples are passed in multiples of this. Matrix products and exponentials round
+# differently in an incomplete block, and what a sample gets must not depend on its
+# company. Rows of tables, which cost little, fill the larger blocks of float64 too: of
+# 48 columns of a product, and of 32 numbers of a vector loop.
+ROW_BLOCK, TABLE_BLOCK = 16, 96
 
 
-def _fill_block(rows: np.ndarray) -> np.ndarray:
-    """Append rows of zeros up to a multiple of ROW_BLOCK."""
-    missing = -len(rows) % ROW_BLOCK
+def _fill_block(rows: np.ndarray, block: int = ROW_BLOCK) -> np.ndarray:
+    """Append rows of zeros up to a multiple of `block`."""
+    missing = -len(rows) % block
     if not missing:
         return rows
     return np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)])
@@ -140,13 +147,14 @@ class PrototypePredictor(
         """Pass validated X through `run`, the module by default, chunk by chunk."""
         parts: dict[str, list[np.ndarray]] = {}
         entries = math.prod(X.shape[1:])
-        size = int(np.clip(CHUNK_ENTRIES // entries, ROW_BLOCK, 8192))
-        size -= size % ROW_BLOCK
+        block = TABLE_BLOCK if X.ndim == 2 else ROW_BLOCK
+        size = int(np.clip(CHUNK_ENTRIES // entries, block, 8192))
+        size -= size % block
         scaling, run = self._scaling, run or self._module
         with torch.inference_mode():
             for rows in chunks(X.shape[0], size):
                 scaled = scaling.apply(X[rows])
-                x = torch.from_numpy(_fill_block(scaled)).to(self.net_.device)
+                x = torch.from_numpy(_fill_block(scaled, block)).to(self.net_.device)
                 for key, value in run(x).items():
                     if keys is None or key in keys:
                         value = value[: len(scaled)].cpu().numpy()
@@ -304,13 +312,22 @@ class PrototypePredictor(
             distances=outputs["distances"].astype(np.float64),
             prototypes=self._prototype_table(),
             samples=self._shown_samples(X),
-            places=placing.sample_places(self, outputs, X, evidence),
+            places=self._sample_places(outputs, X, evidence),
             sample_index=sample_index,
             radius=self._radius(X),
             radius_units="scaled",
             binary_margin=self._margin_kind(),
             **evidence,
         )
+
+    def _sample_places(self, outputs, X, evidence) -> SamplePlaces | None:
+        """Return where samples show the prototypes; None for tables."""
+        return placing.sample_places(self, outputs, X, evidence)
+
+    @property
+    def _site_grid(self) -> tuple[int, int] | None:
+        grid: tuple[int, int] | None = self._module.encoder.grid
+        return grid
 
     def _shown_samples(self, X) -> np.ndarray | None:
         """Return rows of a table in the user's units; images are in the places."""

@@ -13,10 +13,6 @@ from skproto.nn import _tree_ops as ops
 from skproto.nn._tree_leaves import CountingLeaves, precise
 from skproto.nn._tree_structure import TreeStructure
 
-#: A multiple of the samples that the kernels of float64 matrix products, which have
-#: samples in columns, take at a time.
-_ROW_BLOCK = 48
-
 
 class SoftPrototypeTree(CountingLeaves):
     r"""Binary tree of prototypes with soft decisions and class counts in the leaves.
@@ -367,23 +363,9 @@ class SoftPrototypeTree(CountingLeaves):
         _check_option("routing", routing, ("distributed", "sample_max", "greedy"))
         leaves = self.leaf_distributions()
         if routing == "distributed":
-            right = _fill_block(outputs["activations"])
-            path = self._router.multiply(right)
             # The samples lie side by side: several times faster than path @ leaves.
-            return (leaves.T @ path.T).T[: len(outputs["activations"])]
+            return (leaves.T @ self.leaf_probabilities(outputs).T).T
         return leaves[self.leaf_index(outputs, routing)]
-
-
-def _fill_block(right: Tensor) -> Tensor:
-    """Append rows of 0 up to a multiple of _ROW_BLOCK, in float64, as a transposed view.
-
-    The bits of a row in a product then do not depend on how many there are.
-    """
-    n = len(right)
-    filled = precise(right[:0]).new_empty(right.shape[1], n + -n % _ROW_BLOCK)
-    filled[:, :n] = right.T
-    filled[:, n:] = 0.0
-    return filled.T
 
 
 def _check_option(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -18,6 +18,10 @@ from skproto.training import chunks
 # Entries of the largest intermediate array, in float64, while certifying.
 CERTIFY_ENTRIES = 4_000_000
 
+# Close calls are computed in multiples of this, whole blocks of a matrix product in
+# float64: their bits do not depend on how many there are.
+DOUBLE_BLOCK = 48
+
 # Lead over the runner-up, relative to scores above 1, that float32 is trusted with.
 CLOSE_CALL = 1e-4
 
@@ -53,7 +57,9 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
         close = np.flatnonzero(self._in_doubt(outputs))
         if len(close):
             self._decide_in_double(X, close, outputs)
-        return {k: v for k, v in outputs.items() if keys is None or k in keys}
+        kept = outputs.keys() if keys is None else outputs.keys() & set(keys)
+        # Sums over classes round in the order of the memory.
+        return {key: np.ascontiguousarray(outputs[key]) for key in kept}
 
     def _light_run(self, keys):
         """Return what computes no more than the outputs `keys`; None for the module."""
@@ -71,13 +77,15 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
         for key, values in outputs.items():
             if values.dtype == np.float32:
                 outputs[key] = values.astype(np.float64)
-        size = max(1, CERTIFY_ENTRIES // max(1, self._module.prototypes.numel()))
+        size = CERTIFY_ENTRIES // max(1, self._module.prototypes.numel())
+        size = max(DOUBLE_BLOCK, size - size % DOUBLE_BLOCK)
         for part in chunks(len(close), size):
             rows = close[part]
+            block = np.resize(rows, len(rows) + -len(rows) % DOUBLE_BLOCK)
             with torch.inference_mode():
-                exact = module(torch.from_numpy(self._scaling.apply_double(X[rows])))
+                exact = module(torch.from_numpy(self._scaling.apply_double(X[block])))
             for key in outputs:
-                outputs[key][rows] = exact[key].numpy()
+                outputs[key][rows] = exact[key][: len(rows)].numpy()
 
     def _double_module(self):
         return copy.deepcopy(self._module).double().cpu()

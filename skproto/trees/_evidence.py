@@ -27,7 +27,9 @@ class ExplainedTree(PrototypeClassifier):
             light = keys is not None and set(keys) <= {"scores", "log_scores"}
             method = self._module.predict if light else self._module.evaluate
             run = partial(method, routing=routing or self.routing)
-        return super()._forward(X, keys, run)
+        outputs = super()._forward(X, keys, run)
+        # Sums over classes round in the order of the memory.
+        return {key: np.ascontiguousarray(value) for key, value in outputs.items()}
 
     def predict(self, X, routing=None):
         """Predict the class of samples.

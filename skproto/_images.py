@@ -160,7 +160,7 @@ def input_kind(X, image_shape, encoder) -> str:
         return "image"
     try:
         ndim = X.ndim if hasattr(X, "ndim") else np.ndim(X)
-    except ValueError:
+    except (TypeError, ValueError):
         return "table"
     return "image" if ndim in (3, 4) else "table"
 

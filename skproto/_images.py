@@ -48,6 +48,11 @@ class SampleArray:
         return (len(self), *self.sample_shape)
 
     @property
+    def ndim(self) -> int:
+        """Number of axes, that of the samples included."""
+        return 1 + len(self.sample_shape)
+
+    @property
     def size(self) -> int:
         """Number of entries."""
         return int(np.prod(self.shape))

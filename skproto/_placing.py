@@ -50,6 +50,15 @@ def keep_entries(model, names, kept: np.ndarray) -> None:
             setattr(model, name, value[positions])
 
 
+def joined(parts: list):
+    """Concatenate arrays or lists of several models; None where one has none."""
+    if any(part is None for part in parts):
+        return None
+    if isinstance(parts[0], list):
+        return [entry for part in parts for entry in part]
+    return np.concatenate(parts)
+
+
 def read_sources(model, X, index, sites) -> None:
     """Set the attributes that tell the part of a sample behind each prototype.
 
@@ -68,7 +77,7 @@ def read_sources(model, X, index, sites) -> None:
         Its site, or the sites of its parts.
     """
     if len(model._input_shape) == 3:
-        kept = images.provenance(X, index, sites, model._module.encoder.grid)
+        kept = images.provenance(X, index, sites, model._site_grid)
     else:
         rows = X[index]
         rows = rows.toarray() if sp.issparse(rows) else rows.copy()
@@ -82,9 +91,8 @@ def similarity_maps(model, X) -> np.ndarray:
     maps = model._forward(X, run=lambda x: {"maps": model._module.similarity_maps(x)})[
         "maps"
     ]
-    if model._module.encoder.grid is None:
-        return maps
-    return maps.reshape(*maps.shape[:2], *model._module.encoder.grid)
+    grid = model._site_grid
+    return maps if grid is None else maps.reshape(*maps.shape[:2], *grid)
 
 
 def prototype_places(model) -> PrototypePlaces | None:
@@ -93,7 +101,7 @@ def prototype_places(model) -> PrototypePlaces | None:
         return None
     if len(model._input_shape) != 3:
         return PrototypePlaces(kind="tokens", sites=model.prototype_sites_)
-    grid = model._module.encoder.grid
+    grid = model._site_grid
     return PrototypePlaces(
         kind="image",
         sites=model.prototype_sites_,
@@ -106,8 +114,24 @@ def prototype_places(model) -> PrototypePlaces | None:
     )
 
 
-def sample_places(model, outputs, X, evidence) -> SamplePlaces | None:
-    """Return where validated samples show the prototypes, None for tables."""
+def sample_places(model, outputs, X, evidence=None) -> SamplePlaces | None:
+    """Return where validated samples show the prototypes, None for tables.
+
+    Parameters
+    ----------
+    model : estimator
+        Fitted.
+
+    outputs : dict of ndarray
+        Outputs of the module with "sites".
+
+    X : SampleArray or ndarray
+        Validated samples.
+
+    evidence : dict, default=None
+        With "class_contributions", by which the prototypes that count are chosen;
+        None leaves out maps and receptive fields.
+    """
     if len(model._input_shape) == 1 or "sites" not in outputs:
         return None
     sites = outputs["sites"]
@@ -116,12 +140,11 @@ def sample_places(model, outputs, X, evidence) -> SamplePlaces | None:
         extras["part_similarities"] = outputs["part_similarities"].astype(float)
     if len(model._input_shape) != 3:
         return SamplePlaces(kind="tokens", sites=sites, **extras)
-    grid = model._module.encoder.grid
-    n_entries = np.prod(outputs["activations"].shape) * model._module.encoder.n_sites
-    has_maps = grid is not None and hasattr(model._module, "similarity_maps")
-    if has_maps and n_entries <= MAX_MAP_ENTRIES:
-        extras["maps"] = similarity_maps(model, X)
-    extras["effective_boxes"] = _effective_boxes(model, X, evidence, sites.shape)
+    grid = model._site_grid
+    if evidence is not None:
+        extras["effective_boxes"] = _effective_boxes(model, X, evidence, sites.shape)
+        if grid is not None and _n_map_entries(model, outputs) <= MAX_MAP_ENTRIES:
+            extras["maps"] = similarity_maps(model, X)
     return SamplePlaces(
         kind="image",
         images=X[:],
@@ -130,6 +153,12 @@ def sample_places(model, outputs, X, evidence) -> SamplePlaces | None:
         grid=None if grid is None else np.array(grid),
         **extras,
     )
+
+
+def _n_map_entries(model, outputs) -> int:
+    if not hasattr(model._module, "similarity_maps"):
+        return MAX_MAP_ENTRIES + 1
+    return int(outputs["activations"].size * model._module.encoder.n_sites)
 
 
 def _effective_boxes(model, X, evidence, shape) -> np.ndarray | None:

@@ -11,6 +11,7 @@ import torch
 from joblib import Parallel, delayed
 from sklearn.base import clone
 
+from skproto import _placing as placing
 from skproto import _preparation as preparation
 from skproto._fitting import keeps_state_on_error
 from skproto._predicting import PrototypePredictor
@@ -32,11 +33,11 @@ JOINED = (
     "prototype_indices_",
     "prototype_samples_",
     "prototype_sample_labels_",
-    "prototype_sites_",
     "projection_distance_",
     "radii_",
     "feature_weights_",
     "win_counts_",
+    *placing.PLACE_ATTRIBUTES,
 )
 
 
@@ -287,8 +288,8 @@ class ProtoTreeEnsembleClassifier(CallbackSupportMixin, PrototypePredictor):
             if hasattr(self, "feature_names_in_"):
                 tree.feature_names_in_ = self.feature_names_in_
         for name in JOINED:
-            parts = [getattr(tree, name) for tree in trees]
-            setattr(self, name, np.concatenate(parts))
+            parts = [getattr(tree, name, None) for tree in trees]
+            setattr(self, name, placing.joined(parts))
         sizes = [len(tree.prototypes_) for tree in trees]
         self.prototype_trees_ = np.repeat(np.arange(len(trees)), sizes)
         offsets = np.cumsum([0] + [2**tree.depth_ - 1 for tree in trees[:-1]])
@@ -329,7 +330,7 @@ class ProtoTreeEnsembleClassifier(CallbackSupportMixin, PrototypePredictor):
     def _forward(self, X, keys=None, run=None):
         parts = [tree._forward(X, keys, run) for tree in self.estimators_]
         outputs: dict[str, Any] = {"trees": parts} if keys is None else {}
-        for key in set(parts[0]) & {"scores", "activations", "distances"}:
+        for key in set(parts[0]) & {"scores", "activations", "distances", "sites"}:
             values = [part[key] for part in parts]
             if key == "scores":
                 outputs[key] = np.mean(values, axis=0)
@@ -340,6 +341,29 @@ class ProtoTreeEnsembleClassifier(CallbackSupportMixin, PrototypePredictor):
     def _probabilities(self, outputs):
         scores = outputs["scores"]
         return scores / scores.sum(axis=1, keepdims=True)
+
+    @property
+    def _site_grid(self):
+        return self.estimators_[0]._site_grid
+
+    def _sample_places(self, outputs, X, evidence):
+        # The explanations of the trees hold maps and receptive fields.
+        return placing.sample_places(self, outputs, X)
+
+    def similarity_maps(self, X):
+        """Similarity of every prototype of all trees at every site of images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_channels, height, width)
+            Images, as in `fit`.
+
+        Returns
+        -------
+        maps : ndarray of shape (n_samples, n_prototypes, n_rows, n_columns)
+            Probabilities that a prototype is present, on the grid of the encoder.
+        """
+        return np.concatenate([t.similarity_maps(X) for t in self.estimators_], axis=1)
 
     def _explanation(self, outputs, X, sample_index):
         trees = [

@@ -144,8 +144,7 @@ class PrototypeAutoencoderClassifier(AutoencoderBase):
     prototypes_ : ndarray of shape (n_prototypes, latent_dim_)
         Prototypes in the space of the codes.
 
-    prototypes_decoded_ : ndarray of shape (n_prototypes, n_features) or \
-(n_prototypes, n_channels, height, width)
+    prototypes_decoded_ : ndarray of shape (n_prototypes, ...)
         What the decoder makes of them, in the user's units. It is a rendering: how far
         the nearest training sample is tells `projection_distance_`.
 

@@ -31,6 +31,9 @@ from skproto.networks._autoencoder_refit import (
 from skproto.training import TrainingData, select_rows
 from skproto.utils._sklearn import check_sample_weight
 
+# Spread of a prototype's weights, in units of the largest, below which it is flat.
+FLAT = 0.01
+
 
 class AutoencoderBase(AutoencoderCodes):
     """The part of the prototype autoencoder that explains and is changed."""
@@ -141,16 +144,16 @@ class AutoencoderBase(AutoencoderCodes):
         return self
 
     @keeps_state_on_error
-    def prune(self, threshold=0.01, X=None, y=None):
-        """Drop the prototypes that are never nearest or tell no classes apart.
-
-        Every class keeps at least one of the prototypes that speak for it.
+    def prune(self, threshold=None, X=None, y=None):
+        """Drop prototypes that are of no use.
 
         Parameters
         ----------
-        threshold : float, default=0.01
-            A prototype goes whose weights differ by less than this times the largest
-            such difference, or that is nearest to no training sample.
+        threshold : float, default=None
+            Prototypes whose largest weight in `head_weights_`, whatever its sign, is
+            below this are dropped. None drops those that are nearest to no training
+            sample or have the same weight for all classes, to one per cent; every
+            class keeps at least one of those that speak for it.
 
         X, y : array-like, default=None
             Samples on which the head is refit afterwards; without them it is not, and
@@ -160,17 +163,19 @@ class AutoencoderBase(AutoencoderCodes):
         -------
         self : object
             The estimator with fewer prototypes; those left keep their ids.
+
+        Raises
+        ------
+        ValueError
+            If no prototype would be left.
         """
         check_is_fitted(self)
-        weights = self.head_weights_
-        spread = weights.max(axis=1) - weights.min(axis=1)
-        useful = (spread >= threshold * spread.max()) & (self.win_counts_ > 0)
-        kept = useful.copy()
-        for label in np.unique(self.prototype_labels_):
-            own = np.flatnonzero(self.prototype_labels_ == label)
-            if not useful[own].any():
-                best = np.lexsort((spread[own], self.win_counts_[own]))[-1]
-                kept[own[best]] = True
+        if threshold is None:
+            kept = self._useful()
+        else:
+            kept = np.abs(self.head_weights_).max(axis=1) >= threshold
+        if not kept.any():
+            raise ValueError("No prototype would be left; use a lower threshold.")
         module = self._module.keep(torch.from_numpy(kept))
         self.net_ = self._make_prediction_net(module)
         for name in self._per_prototype:
@@ -182,6 +187,19 @@ class AutoencoderBase(AutoencoderCodes):
                 setattr(self, name, values[kept])
         self._read_head()
         return self if X is None else self.refit_head(X, y)
+
+    def _useful(self) -> np.ndarray:
+        """Mask (P,) of the prototypes that are somewhere nearest and tell classes."""
+        weights = self.head_weights_
+        spread = weights.max(axis=1) - weights.min(axis=1)
+        useful = (spread >= FLAT * spread.max()) & (self.win_counts_ > 0)
+        kept = useful.copy()
+        for label in np.unique(self.prototype_labels_):
+            own = np.flatnonzero(self.prototype_labels_ == label)
+            if not useful[own].any():
+                best = np.lexsort((spread[own], self.win_counts_[own]))[-1]
+                kept[own[best]] = True
+        return kept
 
     def _labelled(self, X, y, sample_weight) -> tuple[Any, TrainingData]:
         """Return validated X, and with y and weights as data of the model."""

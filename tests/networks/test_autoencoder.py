@@ -312,6 +312,8 @@ def test_pruned_prototypes_take_their_contributions_with_them():
     )
     model.explain(WINE[0]).verify()
     n_left = len(model.prototype_ids_)
+    with pytest.raises(ValueError, match="No prototype would be left"):
+        model.prune(100.0)
     assert model.prune(0.0, *WINE).score(*WINE) > 0.95
     assert len(model.prototypes_) == n_left
 

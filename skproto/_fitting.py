@@ -268,10 +268,10 @@ class FittingMixin(CallbackSupportMixin):
         if not self.frozen or self.augment is not None or not self._encodes:
             return data
         encoder = previous["module"].encoder if previous else self._make_encoder(data)
+        self._frozen_encoder = encoder.to(self.device)
         n_entries = len(data) * encoder.n_sites * encoder.dim
         if len(self._input_shape) == 2 or n_entries > MAX_CACHED_ENTRIES:
             return data
-        self._frozen_encoder = encoder.to(self.device)
         encoder.eval()
         with torch.no_grad():
             parts = [

@@ -67,7 +67,8 @@ class SampleArray:
         if self.rows is not None:
             index = self.rows[index]
         if isinstance(self.source, np.ndarray):
-            found = np.asarray(self.source[index])
+            # One order in memory: sums round alike whatever order the user's has.
+            found = np.ascontiguousarray(self.source[index])
         else:
             found = self._from_dataset(index)
         return found.reshape(len(found), *self.sample_shape)
@@ -76,6 +77,8 @@ class SampleArray:
         if isinstance(index, slice):
             index = range(*index.indices(len(self.source)))
         index = np.atleast_1d(np.asarray(index, dtype=np.int64))
+        if not len(index):
+            return np.empty((0, *self.sample_shape))
         return np.stack([dataset_sample(self.source, int(i)) for i in index])
 
 
@@ -165,9 +168,12 @@ def input_kind(X, image_shape, encoder) -> str:
         return "image"
     try:
         ndim = X.ndim if hasattr(X, "ndim") else np.ndim(X)
-    except (TypeError, ValueError):
+    except TypeError:
         return "table"
-    return "image" if ndim in (3, 4) else "table"
+    except ValueError:
+        # Rows of different lengths are a table, arrays of different shapes images.
+        ndim = 1 + max((np.ndim(sample) for sample in X), default=1)
+    return "image" if ndim > 2 else "table"
 
 
 def validate_images(X, image_shape=None) -> SampleArray:
@@ -465,13 +471,11 @@ def provenance(X: SampleArray, index, sites, grid) -> dict[str, Any]:
             [crop(images[i], box) for box in parts]
             for i, parts in zip(inverse, boxes, strict=True)
         ]
-    n_bytes = len(index) * images[0].nbytes
+    n_bytes = len(index) * sum(image.nbytes for image in images[:1])
     return {
         "prototype_sites_": np.asarray(sites),
         "prototype_boxes_": boxes,
         "prototype_patches_": patches,
         "prototype_hashes_": hashes[inverse],
-        "prototype_samples_": (
-            np.stack(images)[inverse] if n_bytes <= MAX_KEPT_BYTES else None
-        ),
+        "prototype_samples_": X[index] if n_bytes <= MAX_KEPT_BYTES else None,
     }

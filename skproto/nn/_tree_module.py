@@ -290,6 +290,30 @@ class SoftPrototypeTree(CountingLeaves):
         right = ops.presence(squared, self.log_radius, self.sharpness)
         return {"scores": self.class_scores({"activations": right}, routing)}
 
+    def similarity_maps(self, x: Tensor) -> Tensor:
+        """Return the probability of "present" of every site by itself.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, ...)
+            See :meth:`encode`.
+
+        Returns
+        -------
+        maps : Tensor of shape (n, N, T)
+            Their maximum over the sites is the activation.
+        """
+        z, w = self.encode(x), self.weights()
+        if self.scale_distance:
+            scale = 1.0 if w is None else w
+            w = torch.as_tensor(scale).to(z).expand_as(self.prototypes)
+            w = w / self.prototype_dim
+        squared = distances.squared_distances_double(
+            z.flatten(0, 1), self.prototypes, w
+        )
+        right = ops.presence(squared, self.log_radius, self.sharpness)
+        return right.unflatten(0, (-1, z.shape[1])).transpose(1, 2)
+
     def _nearest(self, z: Tensor, traced: bool = True) -> tuple[Tensor, Tensor]:
         """Squared distance to the nearest site (n, N), and which site it is (n, N)."""
         p, w = self.prototypes, self.weights()

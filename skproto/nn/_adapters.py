@@ -161,8 +161,8 @@ class TimmBackbone(Backbone):
     model : nn.Module
         The model.
 
-    resize
-        See :class:`Backbone`.
+    resize : int, pair of int or None, default=None
+        Height and width to which images are scaled first.
     """
 
     def __init__(self, model, resize=None):

@@ -32,9 +32,10 @@ class ConvEncoder(nn.Sequential):
     image_shape : tuple of int
         Channels C, height H and width W of an image.
 
-    channels : sequence of int, default=(32, 64, 64)
+    channels : sequence of int, default=(32, 64, 64, 64)
         Width of each block. With more poolings than blocks but one, the last width
-        is repeated, so that the last block always sees the final map.
+        is repeated, so that the last block always sees the final map. Most of the time
+        goes into the first two blocks; further ones on the small map cost little.
 
     dim : int, default=32
         Dimension D of a site.
@@ -65,7 +66,7 @@ class ConvEncoder(nn.Sequential):
     torch.Size([2, 32, 7, 7])
     """
 
-    def __init__(self, image_shape, channels=(32, 64, 64), dim=32, pool="auto"):
+    def __init__(self, image_shape, channels=(32, 64, 64, 64), dim=32, pool="auto"):
         self.image_shape = _checked_shape(image_shape)
         self.channels = _checked_sizes("channels", channels)
         (self.dim,) = _checked_sizes("dim", (dim,))

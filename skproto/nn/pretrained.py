@@ -37,8 +37,12 @@ class TransformersBackbone(Backbone):
         Which of the model's hidden states: -1 is the last; in nets whose maps shrink,
         earlier ones have more and smaller places.
 
-    normalization, resize
-        See :class:`Backbone`.
+    normalization : pair of tuples or None, default=None
+        Mean and standard deviation by channel that the model expects of pixels between
+        0 and 1.
+
+    resize : int, pair of int or None, default=None
+        Height and width to which images are scaled first.
     """
 
     def __init__(self, model, layer=-1, normalization=None, resize=None):
@@ -161,8 +165,19 @@ def from_transformers(
 
     Examples
     --------
-    >>> from skproto.nn.pretrained import from_transformers
-    >>> encoder = from_transformers("facebook/dinov2-small")  # doctest: +SKIP
+    ``from_transformers("facebook/dinov2-small", resize=224)`` loads pretrained weights;
+    a configuration gives a small model of one's own.
+
+    >>> import torch
+    >>> from transformers import ViTConfig
+    >>> config = ViTConfig(
+    ...     image_size=32, patch_size=8, hidden_size=16, num_hidden_layers=1,
+    ...     num_attention_heads=2, intermediate_size=32,
+    ... )
+    >>> encoder = from_transformers(config)
+    >>> tokens, class_token = encoder(torch.zeros(2, 3, 32, 32))
+    >>> tokens.shape, encoder.grid
+    (torch.Size([2, 16, 16]), (4, 4))
     """
     transformers = import_optional(
         "transformers", "from_transformers", extra="transformers"

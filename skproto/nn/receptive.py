@@ -13,7 +13,7 @@ NO_BOX = -1
 
 
 def effective_boxes(module, x, prototypes, energy=0.95) -> Tensor:
-    r"""Boxes of the pixels on which activations of prototypes depend.
+    r"""Find boxes of the pixels on which activations of prototypes depend.
 
     The gradient of the pooled activation of prototype r of sample i is taken with
     respect to the sample's pixels. A box is cut around it as :func:`energy_boxes` says.
@@ -39,7 +39,7 @@ def effective_boxes(module, x, prototypes, energy=0.95) -> Tensor:
     Returns
     -------
     boxes : Tensor of shape (n, R, 4)
-        top, left, bottom, right in pixels, int64, ends exclusive; -1 where a prototype
+        Top, left, bottom, right in pixels, int64, ends exclusive; -1 where a prototype
         is left out or the gradient is 0.
 
     Raises
@@ -90,7 +90,7 @@ def effective_boxes(module, x, prototypes, energy=0.95) -> Tensor:
 
 
 def site_boxes(encoder, x, sites, energy=0.95, n_directions=8) -> Tensor:
-    r"""Boxes of the pixels on which embeddings at sites depend.
+    r"""Find boxes of the pixels on which embeddings at sites depend.
 
     The energy of a pixel is the root of :math:`\sum_d (\partial z_{td} / \partial
     x)^2`, estimated by random directions v of signs: the mean of
@@ -117,7 +117,7 @@ def site_boxes(encoder, x, sites, energy=0.95, n_directions=8) -> Tensor:
     Returns
     -------
     boxes : Tensor of shape (n, R, 4)
-        top, left, bottom, right in pixels, int64, ends exclusive; -1 where a site is
+        Top, left, bottom, right in pixels, int64, ends exclusive; -1 where a site is
         left out or its gradient is 0.
 
     Raises
@@ -150,7 +150,7 @@ def site_boxes(encoder, x, sites, energy=0.95, n_directions=8) -> Tensor:
 
 
 def energy_boxes(weights, energy=0.95) -> Tensor:
-    r"""Tight boxes that hold a share of the weight of pixels.
+    r"""Cut tight boxes that hold a share of the weight of pixels.
 
     From each of the four sides, rows or columns are cut off as long as what is cut off
     on that side is at most a quarter of :math:`1 - \mathrm{energy}` of the whole. So
@@ -168,7 +168,7 @@ def energy_boxes(weights, energy=0.95) -> Tensor:
     Returns
     -------
     boxes : Tensor of shape (n, 4)
-        top, left, bottom, right in pixels, int64, ends exclusive; -1 where the weights
+        Top, left, bottom, right in pixels, int64, ends exclusive; -1 where the weights
         sum to 0 or to no finite number.
 
     Examples

@@ -149,7 +149,8 @@ def found_here(
         _found_part(table, places, (i, k, part), samples) for part in own.parts_on(k)
     ]
     texts = [text for text in texts if text]
-    return f"found here at {'; '.join(texts)}" if texts else ""
+    word = "in" if places.kind == "features" else "at"
+    return f"found here {word} {'; '.join(texts)}" if texts else ""
 
 
 def _found_part(

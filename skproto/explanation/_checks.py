@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-AXIS_WORDS = {"K": "class", "P": "prototype", "L": "leaf", "F": "feature"}
+AXIS_WORDS = {"K": "class", "P": "prototype", "L": "leaf", "F": "feature", "M": "part"}
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:

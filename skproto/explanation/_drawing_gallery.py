@@ -6,7 +6,10 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from skproto.explanation._drawing_images import (
+    HEIGHT,
     MARGIN,
     NORMAL,
     SMALL,
@@ -19,9 +22,10 @@ from skproto.explanation._gallery import Group
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SIDE, PITCH, HEAD = 0.66, 1.05, 1.2  # of the pictures, of the tiles, of the class names
+SIDES = (0.42, 0.7)  # smallest and largest side of the pictures
+PITCH, HEAD = 1.05, 1.2  # widths of a tile and of the names of the classes
 PER_LINE = 6
-MAX_LINES = 11  # that fit on a page
+MAX_LINES = 10  # that fit on a page with the smallest pictures
 
 
 def lines_per_class(n_classes: int) -> int:
@@ -57,33 +61,36 @@ def draw_gallery(
     if len(shown) < len(groups):
         title += f"\nshown: {len(shown)} of {len(groups)} classes"
     folded = notes_lines(notes)
-    heights = [_height(group) for group in shown]
-    top = 0.5 + 0.19 * len(title_lines(title))
-    sheet = Sheet(top + sum(heights) + 0.25 + 0.14 * len(folded), ax)
+    top = 0.36 + 0.19 * len(title_lines(title))
+    rest = top + 0.25 + 0.14 * len(folded) + 0.12 * len(shown)
+    n_lines = sum(_n_lines(group) for group in shown)
+    words = sum(_n_lines(group) * _words(group) for group in shown)
+    side = float(np.clip((HEIGHT - rest - words) / max(n_lines, 1), *SIDES))
+    heights = [0.12 + _n_lines(group) * (side + _words(group)) for group in shown]
+    sheet = Sheet(rest + words + n_lines * side, ax)
     sheet.title(title)
     y = top
     for group, height in zip(shown, heights, strict=True):
         sheet.rule(y)
-        _draw_group(sheet, y + 0.08, group)
+        _draw_group(sheet, y + 0.08, side, group)
         y += height
     sheet.text(MARGIN, y + 0.04, "\n".join(folded), SMALL, color="0.25")
     return sheet.finish()
 
 
-def _tile_height(group: Group) -> float:
-    """Return the height of a line of tiles with their texts."""
+def _n_lines(group: Group) -> int:
+    return -(-len(group.tiles) // PER_LINE)
+
+
+def _words(group: Group) -> float:
+    """Return the height of what stands below the pictures of a line."""
     n_lines = max((len(tile.texts) for tile in group.tiles), default=0)
-    return SIDE + 0.08 + 0.125 * n_lines
+    return 0.08 + 0.125 * n_lines
 
 
-def _height(group: Group) -> float:
-    n_lines = -(-len(group.tiles) // PER_LINE)
-    return 0.12 + n_lines * _tile_height(group)
-
-
-def _draw_group(sheet: Sheet, y: float, group: Group) -> None:
+def _draw_group(sheet: Sheet, y: float, side: float, group: Group) -> None:
     """Draw the tiles of a class, right of its name."""
-    name = textwrap.wrap(group.title, 13)[:3]
+    name = textwrap.wrap(group.title, 13, max_lines=3, placeholder=" ...")
     more = group.n_all - len(group.tiles)
     sheet.text(MARGIN, y, "\n".join(name), NORMAL, weight="bold")
     if more:
@@ -91,9 +98,8 @@ def _draw_group(sheet: Sheet, y: float, group: Group) -> None:
         sheet.text(MARGIN, below, f"and {more} more", SMALL)
     for at, tile in enumerate(group.tiles):
         row, column = divmod(at, PER_LINE)
-        x = MARGIN + HEAD + column * PITCH
-        top = y + row * _tile_height(group)
-        left = x + (PITCH - SIDE) / 2
-        sheet.pictures(left, top, SIDE, tile.pictures, captions=False)
+        left = MARGIN + HEAD + column * PITCH + (PITCH - side) / 2
+        top = y + row * (side + _words(group))
+        sheet.pictures(left, top, side, tile.pictures, captions=False)
         text = "\n".join(tile.texts)
-        sheet.text(left + SIDE / 2, top + SIDE + 0.04, text, SMALL, ha="center")
+        sheet.text(left + side / 2, top + side + 0.04, text, SMALL, ha="center")

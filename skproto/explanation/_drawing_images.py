@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skproto.explanation._drawing import _literal
+from skproto.explanation._drawing import _literal, shorten
 from skproto.explanation._image_blocks import Block, Line
 from skproto.explanation._pictures import BOX, PART_COLOURS, Mark, Picture
 from skproto.utils._optional import import_optional
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 8.27, 11.69  # inches of a page of A4
 MARGIN, GAP = 0.35, 0.12
 SMALL, NORMAL, TITLE = 7.0, 8.0, 10.0  # points
+LINE = 0.16  # inches of a line of normal size
 PER_INCH = 16.5  # characters of an inch of text of normal size
 PART_LINES: tuple[Any, ...] = (
     "solid",
@@ -29,6 +30,7 @@ PART_LINES: tuple[Any, ...] = (
     (0, (7, 2)),
     (0, (2.5, 0.8)),
 )
+FULL = int((WIDTH - 2 * MARGIN) * PER_INCH)  # characters of a line across the page
 COARSE = 100  # pictures with fewer pixels a side are shown pixel by pixel
 
 
@@ -93,15 +95,23 @@ class Sheet:
         self.text(MARGIN, 0.2, "\n".join(lines), TITLE, weight="bold")
         return len(lines) - 1
 
-    def paragraph(self, x: float, y: float, width: float, lines: Sequence[Any]) -> None:
-        """Write texts below each other, folded; the first one is bold."""
+    def paragraph(
+        self, place: tuple[float, float], size: tuple[float, float], lines: list[str]
+    ) -> None:
+        """Write texts below each other in a box, folded; the first one is bold."""
+        (x, y), (width, height) = place, size
+        left = max(int(height / LINE), 1)
         for at, text in enumerate(lines):
             bold = at == 0
-            n_letters = int(width * PER_INCH * (0.92 if bold else 1.0))
-            folded = textwrap.wrap(text, max(n_letters, 8)) or [""]
+            n_letters = max(int(width * PER_INCH * (0.92 if bold else 1.0)), 8)
+            kept = max(left, 1) if at + 1 == len(lines) else min(max(left, 1), 3)
+            folded = textwrap.wrap(text, n_letters, max_lines=kept, placeholder=" ...")
             weight = "bold" if bold else "normal"
             self.text(x, y, "\n".join(folded), weight=weight)
             y += 0.145 * len(folded) + 0.04
+            left -= len(folded)
+            if left <= 0:
+                return
 
     def rule(self, y: float) -> None:
         """Draw a thin line across the sheet."""
@@ -126,7 +136,7 @@ class Sheet:
         look = part_look(picture.part) if picture.part else {"color": "black"}
         self._frame((left, top, right, bottom), 1.6 if picture.part else 0.6, look)
         if picture.part:
-            self._number(left, top, picture.part, inside=True)
+            self._number(left + 0.06, top + 0.07, picture.part)
         for mark in picture.marks:
             self._mark((left, top, scale), mark)
 
@@ -140,9 +150,16 @@ class Sheet:
             self._frame(edges, 1.1, look, halo=2.2)
             return
         look = part_look(mark.part) if mark.part else {"color": BOX}
-        self._frame(edges, 1.3, look, halo=2.8)
-        if mark.part:
-            self._number(edges[0], edges[1], mark.part, inside=east - west > 0.25)
+        self._frame(edges, *((0.9, look, 1.9) if mark.small else (1.3, look, 2.8)))
+        if not mark.part:
+            return
+        x, y = left + mark.label[0] * scale, top + mark.label[1] * scale
+        if mark.small:
+            ends = [x, (edges[0] + edges[2]) / 2], [y, (edges[1] + edges[3]) / 2]
+            for colour, width in (("black", 1.7), ("white", 0.8)):
+                thin = width * self.shrink
+                self.ax.plot(*ends, color=colour, linewidth=thin, zorder=5)
+        self._number(x, y, mark.part)
 
     def _frame(
         self,
@@ -165,23 +182,14 @@ class Sheet:
         frame.set_linestyle(look.get("linestyle", "solid"))
         self.ax.add_patch(frame)
 
-    def _number(self, x: float, y: float, part: int, *, inside: bool) -> None:
-        """Write the number of a part in, or at, the upper left corner of its box."""
+    def _number(self, x: float, y: float, part: int) -> None:
+        """Write the number of a part, readable on any ground."""
         from matplotlib.patheffects import withStroke
 
-        shift = 0.02 if inside else -0.02
-        place: dict[str, Any] = {"ha": "left", "va": "top"}
-        if not inside:
-            place = {"ha": "center", "va": "center"}
         halo = withStroke(linewidth=1.8 * self.shrink, foreground="black")
-        self.text(
-            *(x + shift, y + shift, str(part), SMALL),
-            **place,
-            color="white",
-            weight="bold",
-            path_effects=[halo],
-            zorder=6,
-        )
+        look: dict[str, Any] = {"ha": "center", "va": "center", "weight": "bold"}
+        look.update(color="white", path_effects=[halo], zorder=6)
+        self.text(x, y, str(part), SMALL, **look)
 
     def pictures(
         self,
@@ -217,15 +225,14 @@ class Sheet:
         """Draw one line: its pictures, and the texts right of them."""
         self.pictures(left, y, side, line.pictures)
         x = left + width + 0.08
-        self.paragraph(
-            x, y + 0.02, self.size[0] - MARGIN - x, [line.sum_up, *line.texts]
-        )
+        size = (self.size[0] - MARGIN - x, side + 0.2)
+        self.paragraph((x, y + 0.02), size, [line.sum_up, *line.texts])
 
 
 def title_lines(title: str) -> list[str]:
     """Fold a title to the width of the sheet."""
     return [
-        part for line in title.splitlines() for part in textwrap.wrap(line, 80) or [""]
+        part for line in title.splitlines() for part in textwrap.wrap(line, 76) or [""]
     ]
 
 
@@ -251,7 +258,7 @@ def cell_side(n_lines: int, overhead: float, columns: int) -> float:
 def notes_lines(notes: Sequence[str]) -> list[str]:
     """Return the notes below a figure, folded to its width."""
     text = "; ".join(notes)
-    return textwrap.wrap(text, int((WIDTH - 2 * MARGIN) * PER_INCH * 1.1))
+    return textwrap.wrap(text, int(1.1 * FULL))
 
 
 def draw_sheet(
@@ -281,20 +288,22 @@ def draw_sheet(
     lines = [line for block in blocks for line in block.lines]
     columns = max((n_cells(line) for line in lines), default=0)
     folded = notes_lines(notes)
-    heads = 0.3 * len(blocks) + 0.26 * sum(bool(block.total) for block in blocks)
+    totals = [textwrap.wrap(block.total, FULL) for block in blocks]
+    heads = 0.3 * len(blocks) + sum(0.11 * bool(t) + 0.15 * len(t) for t in totals)
     overhead = 0.6 + 0.19 * len(title_lines(title)) + heads + 0.14 * len(folded)
     side = cell_side(len(lines), overhead, columns)
     sheet = Sheet(overhead + len(lines) * (side + 0.27), ax)
     y = 0.55 + 0.19 * sheet.title(title)
-    for block in blocks:
+    for block, total in zip(blocks, totals, strict=True):
         sheet.rule(y)
-        sheet.text(MARGIN, y + 0.06, block.title, NORMAL + 1, weight="bold")
+        title = shorten(block.title, 88)
+        sheet.text(MARGIN, y + 0.06, title, NORMAL + 1, weight="bold")
         y += 0.3
         for line in block.lines:
             sheet.line(y, side, columns * (side + GAP) - GAP, line)
             y += side + 0.27
-        if block.total:
-            sheet.text(MARGIN, y, block.total, NORMAL)
-            y += 0.26
+        if total:
+            sheet.text(MARGIN, y, "\n".join(total), NORMAL)
+            y += 0.11 + 0.15 * len(total)
     sheet.text(MARGIN, y + 0.04, "\n".join(folded), SMALL, color="0.25")
     return sheet.finish()

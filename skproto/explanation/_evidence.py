@@ -131,7 +131,7 @@ class EvidenceDisplay(SampleDisplay):
         sign = 1.0 if group == "for" else -1.0
         c = predicted if sign * own >= -sign * other else rival
         value = float(self.class_contributions[i, k, c])
-        shown = f"{signed(value)} {self._unit_word()}"
+        shown = signed(value) + self._points
         shown += "" if c == predicted else f" for {self.classes[c]}"
         case = f"like {case_name(self.prototypes, k)}: {self._factors(i, k, c)}"
         return Row(
@@ -144,9 +144,10 @@ class EvidenceDisplay(SampleDisplay):
             pictures=row_pictures(self, i, k),
         )
 
-    def _unit_word(self) -> str:
-        """Return what contributions are counted in."""
-        return "points" if self.head_weights is not None else "contribution"
+    @property
+    def _points(self) -> str:
+        """What contributions are counted in, where similarities are weighed."""
+        return " points" if self.head_weights is not None else ""
 
     def _factors(self, i: int, k: int, c: int) -> str:
         """Name similarity and weight, whose product is the contribution."""
@@ -187,10 +188,9 @@ class EvidenceDisplay(SampleDisplay):
         if self.class_bias[i, [predicted, rival]].any():
             source += " and the bias"
         own, other = (number(self.scores[i, c]) for c in (predicted, rival))
-        word = " points" if self.head_weights is not None else ""
         return (
             f"{source} give {self.classes[predicted]} {own} and {self.classes[rival]} "
-            f"{other}{word}"
+            f"{other}{self._points}"
         )
 
     # Pictures

@@ -37,17 +37,11 @@ class Group(NamedTuple):
 def tile_pictures(table: PrototypeTable, k: int, values: Range) -> list[Picture]:
     """Return what a gallery shows of a prototype.
 
-    The part, the decoded prototype or the whole source image; of prototypes of several
-    parts the source image with all of them marked, or the parts side by side where the
-    image is not known.
+    Its part or parts, the decoded prototype, or the whole source image.
     """
-    own = table.places
     parts = part_pictures(table, k, values)
     whole = source_picture(table, k, values)
-    several = own is not None and len(own.parts_on(k)) > 1
-    if parts and not (several and whole is not None):
-        return parts
-    return [] if whole is None else [whole]
+    return parts or ([] if whole is None else [whole])
 
 
 def tile_name(table: PrototypeTable, k: int) -> list[str]:
@@ -57,8 +51,7 @@ def tile_name(table: PrototypeTable, k: int) -> list[str]:
     row = int(table.indices[k])
     if table.is_case[k]:
         return [*start, f"image {row}"]
-    near = f"near image {row}" if row >= 0 else "learned"
-    return [*start, near] if start or row < 0 else ["learned,", near]
+    return [*start, f"near image {row}" if row >= 0 else "learned"]
 
 
 def class_groups(shown: Any, limit: int) -> list[Group]:

@@ -223,11 +223,12 @@ class GlobalExplanation:
 
     def _repr_html_(self) -> str:
         def render() -> str:
-            groups: list[Group] = []
-            if has_pictures(self):
-                groups = self._gallery(HTML_TILES)[:HTML_CLASSES]
+            groups = self._gallery(HTML_TILES) if has_pictures(self) else []
+            notes = gallery_notes(self) if groups else []
+            if len(groups) > HTML_CLASSES:
+                notes.append(f"and {len(groups) - HTML_CLASSES} more classes")
             content = (self._heading(), self._tables(), self._text())
-            return tables_html(*content, groups=groups)
+            return tables_html(*content, (groups[:HTML_CLASSES], notes))
 
         return notebook_html(render, self)
 

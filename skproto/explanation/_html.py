@@ -82,10 +82,14 @@ def tables_html(
     heading: str,
     tables: Sequence[Table],
     text: str = "",
-    groups: Sequence[Group] = (),
+    gallery: tuple[Sequence[Group], Sequence[str]] = ((), ()),
 ) -> str:
-    """Render a gallery, tables, and text in fixed pitch below them, as one ``div``."""
-    content: dict[str, Any] = {"tables": tables, "text": text, "groups": groups}
+    """Render a gallery, tables, and text in fixed pitch below them, as one ``div``.
+
+    A gallery has groups of pictures, and notes on how to read them.
+    """
+    content: dict[str, Any] = {"tables": tables, "text": text}
+    content.update(groups=gallery[0], notes=gallery[1])
     return _render("tables.html", heading=heading, **content)
 
 

@@ -124,8 +124,7 @@ def _sum(shown: Any, c: int, terms: np.ndarray, kept: list[int]) -> str:
         parts.append(f"{n_others} other prototype{plural} {signed(rest)}")
     if shown.class_bias[0].any():
         parts.append(f"bias {signed(shown.class_bias[0, c])}")
-    word = " points" if shown.head_weights is not None else ""
-    total = f"total for {shown.classes[c]}: {number(shown.scores[0, c])}{word}"
+    total = f"total for {shown.classes[c]}: {number(shown.scores[0, c])}{shown._points}"
     return f"{', '.join(parts)}; {total}"
 
 
@@ -178,8 +177,10 @@ def gallery_notes(shown: Any) -> list[str]:
     """Say how the pictures of a gallery are to be read."""
     own: PrototypePlaces = shown.prototypes.places
     notes: list[str] = []
-    if own.sites is not None and own.sites.ndim == 2 and own.images is not None:
-        notes.append("numbered boxes: the parts of a prototype")
+    if own.sites is not None and own.sites.ndim == 2:
+        notes.append("numbers: the parts of a prototype")
+    if not np.all(shown.prototypes.is_case):
+        notes.append("near: a learned prototype, with the nearest part or image")
     if own.decoded is not None:
         notes.append(DECODED)
     notes.append(channels_note(own.decoded if own.images is None else own.images))

@@ -27,11 +27,17 @@ LARGEST = 192  # longer side of a picture in HTML, in pixels
 
 
 class Mark(NamedTuple):
-    """A box on a picture, in its pixels; parts are numbered from 1, 0 is no part."""
+    """A box on a picture, in its pixels; parts are numbered from 1, 0 is no part.
+
+    The number of a part stands at `label` (x, y); where the box is too small to hold
+    it, beside the box, which a line leads to.
+    """
 
     box: tuple[float, float, float, float]
     part: int = 0
     effective: bool = False
+    label: tuple[float, float] = (0.0, 0.0)
+    small: bool = False
 
 
 class Picture(NamedTuple):
@@ -151,7 +157,64 @@ def marks_of(
                 marks.append(Mark((top, left, bottom, right), effective=True))
         if not covers_all(places, box):
             marks.append(Mark(box, 0 if part is None else part + 1))
-    return tuple(marks)
+    return tuple(labelled(marks, places.image_size))
+
+
+def labelled(marks: list[Mark], size: np.ndarray | None) -> list[Mark]:
+    """Place the numbers of parts: in their boxes, or around boxes that are small."""
+    own = [mark for mark in marks if mark.part]
+    if not own or size is None:
+        return marks
+    side = float(max(size))
+    if min(min(m.box[2] - m.box[0], m.box[3] - m.box[1]) for m in own) >= 0.15 * side:
+        shift = 0.055 * side
+        return [
+            mark._replace(label=(mark.box[1] + shift, mark.box[0] + shift))
+            for mark in marks
+        ]
+    centres = np.array([[m.box[1] + m.box[3], m.box[0] + m.box[2]] for m in own]) / 2
+    places = ring(centres, side, (float(size[1]), float(size[0])))
+    return [
+        mark._replace(label=(float(x), float(y)), small=True)
+        for mark, (x, y) in zip(own, places, strict=True)
+    ]
+
+
+def ring(centres: np.ndarray, side: float, limits: tuple[float, float]) -> np.ndarray:
+    """Return places on a circle around points, in their order around its middle.
+
+    Parameters
+    ----------
+    centres : array of shape (n, 2)
+        The points, as (x, y).
+
+    side : float
+        Longer side of the picture, by which distances are measured.
+
+    limits : tuple of two float
+        Width and height of the picture, which the places do not leave.
+
+    Returns
+    -------
+    places : array of shape (n, 2)
+        Evenly spaced, far enough from each other for numbers to be written there.
+    """
+    n = len(centres)
+    off = centres - centres.mean(axis=0)
+    reach = float(np.hypot(*off.T).max()) + 0.11 * side
+    radius = max(reach, 0.022 * n * side)
+    angles = np.arctan2(off[:, 1], off[:, 0])
+    order = np.argsort(angles, kind="stable")
+    even = 2 * np.pi * np.arange(n) / n
+    start = np.exp(1j * (angles[order] - even)).sum()
+    turn = float(np.angle(start)) if abs(start) > 1e-9 else -np.pi / 4
+    places = np.empty((n, 2))
+    places[order, 0], places[order, 1] = np.cos(turn + even), np.sin(turn + even)
+    places = centres.mean(axis=0) + radius * places
+    edge = 0.05 * side
+    low, high = places.min(axis=0) - edge, places.max(axis=0) + edge
+    # The circle moves as a whole, so that its numbers keep their distances.
+    return places - np.minimum(low, 0) - np.maximum(high - np.array(limits), 0)
 
 
 def input_picture(shown: Any, i: int, k: int | None, values: Range) -> Picture | None:

@@ -10,6 +10,10 @@ import numpy as np
 from skproto.explanation._checks import Checker
 from skproto.explanation._places import Places, PrototypePlaces, SamplePlaces
 
+# Maps are for the eye: computed by one matrix product, while the winning site's
+# similarity is exact. Where a logarithm is steep the two differ visibly.
+MAP_SLACK = 0.02
+
 
 def check_places(check: Checker, shown: Any) -> None:
     """Check the places of an explanation; nothing to do where there are none."""
@@ -80,14 +84,14 @@ def _check_parts(
 def _check_maps(check: Checker, places: SamplePlaces) -> None:
     """Check that a map that has one value for each site is highest at the site."""
     maps, sites = places.maps, places.sites
-    if maps is None or sites is None or places.grid is None or sites.ndim != 2:
+    if maps is None or sites is None or places.n_sites is None or sites.ndim != 2:
         return
-    if maps.shape[2:] != tuple(places.grid):
+    if places.grid is None or maps.shape[2:] != tuple(places.grid):
         return
-    flat = maps.reshape(*sites.shape, -1).astype(float)
+    flat = maps.reshape(*sites.shape, places.n_sites).astype(float)
     there = np.take_along_axis(flat, np.maximum(sites, 0)[..., None], axis=2)[..., 0]
     top = flat.max(axis=2)
-    highest = there >= top - check.rtol * (1.0 + np.abs(top))
+    highest = there >= top - max(MAP_SLACK, check.rtol) * (1.0 + np.abs(top))
     text = "the similarity map is higher at another site"
     check.true(text, "nP", (sites < 0) | highest)
 

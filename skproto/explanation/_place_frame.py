@@ -1,4 +1,4 @@
-"""Table of the places of an explanation: one row for each sample, prototype and part."""
+"""Table of places: one row for each sample, prototype and part."""
 
 from __future__ import annotations
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -341,3 +343,29 @@ def local(request: pytest.FixtureRequest, make: SimpleNamespace) -> Explanation:
 def knowledge(request: pytest.FixtureRequest, make: SimpleNamespace) -> Any:
     """Each kind of explanation of a whole model in turn."""
     return getattr(make, request.param)()
+
+
+@pytest.fixture(scope="session")
+def seen() -> ModuleType:
+    """Functions that build explanations of images, from the module beside this one."""
+    spec = spec_from_file_location("seen", Path(__file__).with_name("images.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+LOCAL_IMAGES = ["parts", "framed", "sets", "autoencoder", "components", "winners"]
+
+
+@pytest.fixture(params=[*LOCAL_IMAGES, "path", "forest"])
+def pictured(request: pytest.FixtureRequest, seen: ModuleType) -> Explanation:
+    """Each kind of explanation of images in turn."""
+    return getattr(seen, request.param)()
+
+
+@pytest.fixture(params=["gallery", "component_gallery", "pair_gallery", "tree_gallery"])
+def gallery(request: pytest.FixtureRequest, seen: ModuleType) -> Any:
+    """Each kind of explanation of a model of images in turn."""
+    return getattr(seen, request.param)()

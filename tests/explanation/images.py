@@ -7,6 +7,7 @@ Similarities are worked out from the pixels by a few lines of numpy, so that
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -57,13 +58,13 @@ def boxes_of(sites: np.ndarray) -> np.ndarray:
     return np.stack([row, column, row + CELL, column + CELL], axis=-1)
 
 
-def recolour(images: np.ndarray, kind: str) -> np.ndarray:
+def recolour(images: np.ndarray, colour: str) -> np.ndarray:
     """Return the images as grey floats, grey or colour bytes, or many channels."""
-    if kind == "grey":
+    if colour == "grey":
         return images
-    if kind == "bytes":
+    if colour == "bytes":
         return np.round(images * 15).astype(np.uint8)
-    n_channels = {"colour": 3, "two": 2, "five": 5}[kind]
+    n_channels = {"colour": 3, "two": 2, "five": 5}[colour]
     shares = np.linspace(1.0, 0.4, n_channels)[:, None, None]
     return np.round(images * shares * 15).astype(np.uint8)
 
@@ -81,10 +82,10 @@ def source_rows() -> np.ndarray:
     return np.concatenate([np.flatnonzero(y == c)[[3, 8]] for c in range(3)])
 
 
-def table(kind: str = "grey", **places: Any) -> PrototypeTable:
+def table(colour: str = "grey", **places: Any) -> PrototypeTable:
     """Six prototypes, two a class; the last one was learned."""
     rows = source_rows()
-    images = recolour(digits().X[rows], kind)
+    images = recolour(digits().X[rows], colour)
     boxes = boxes_of(PROTOTYPE_SITES)
     fields: dict[str, Any] = {
         "sites": PROTOTYPE_SITES,
@@ -114,10 +115,10 @@ def effective(boxes: np.ndarray) -> np.ndarray:
     return np.clip(boxes + np.array([-1, -1, 1, 1]), 0, 8).astype(float)
 
 
-def parts(kind: str = "grey", rows: Any = (20, 1), **changes: Any) -> Explanation:
+def parts(colour: str = "grey", rows: Any = (20, 1), **changes: Any) -> Explanation:
     """ProtoPNet on 8x8 digits: log similarity, +1 for the own class, -0.5 otherwise."""
-    own = table(kind, **changes.pop("own", {}))
-    images = recolour(digits().X[list(rows)], kind)
+    own = table(colour, **changes.pop("own", {}))
+    images = recolour(digits().X[list(rows)], colour)
     assert own.places is not None
     vectors = cells(own.places.images)[np.arange(6), PROTOTYPE_SITES]
     maps = maps_of(images, vectors)
@@ -164,9 +165,22 @@ def framed() -> Explanation:
     )
 
 
-def sets(kind: str = "grey", **changes: Any) -> Explanation:
+def matched(cosine: np.ndarray, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give each part that is on the best site that no part before it took."""
+    found = np.full(cosine.shape[:3], -1)
+    alike = np.zeros(cosine.shape[:3])
+    free = np.ones(cosine.shape, dtype=bool)
+    for i, p, m in np.ndindex(found.shape):
+        if slots[p, m] > 0:
+            values = np.where(free[i, p, m], cosine[i, p, m], -np.inf)
+            found[i, p, m], alike[i, p, m] = values.argmax(), values.max()
+            free[i, p, :, found[i, p, m]] = False
+    return found, alike
+
+
+def sets(colour: str = "grey", **changes: Any) -> Explanation:
     """ProtoViT: three parts a prototype, the last part of prototype 1 is off."""
-    e = parts(kind)
+    e = parts(colour)
     assert e.prototypes.places is not None
     assert e.places is not None
     sites = np.array(
@@ -179,8 +193,7 @@ def sets(kind: str = "grey", **changes: Any) -> Explanation:
     norms = np.linalg.norm(vectors, axis=-1)[None, :, :, None]
     lengths = np.linalg.norm(here, axis=-1)[:, None, None]
     cosine = np.einsum("ntd,pmd->npmt", here, vectors) / np.maximum(norms * lengths, 1)
-    found = np.where(slots > 0, cosine.argmax(axis=3), -1)
-    alike = np.where(slots > 0, cosine.max(axis=3), 0.0)
+    found, alike = matched(cosine, slots)
     similarities = 3 * alike.sum(axis=2) / slots.sum(axis=1)
     terms = similarities[:, :, None] * e.head_weights
     scores = terms.sum(axis=1) + e.class_bias
@@ -203,7 +216,7 @@ def sets(kind: str = "grey", **changes: Any) -> Explanation:
         "maps": None,
     }
     return parts(
-        kind,
+        colour,
         own=own,
         places=places,
         estimator_name="ProtoViTClassifier",
@@ -416,34 +429,31 @@ def forest() -> EnsembleExplanation:
     )
 
 
-def tokens(n_parts: int = 0) -> Explanation:
+def tokens(n_parts: int = 0, kind: str = "tokens") -> Explanation:
     """Texts: prototypes are tokens, or sets of tokens that are next to each other."""
     e = parts()
-    places = {"images": None, "boxes": None, "maps": None, "kind": "tokens"}
-    own: dict[str, Any] = {"images": None, "boxes": None, "patches": None}
-    own["kind"] = "tokens"
     assert e.places is not None
+    shift = np.arange(n_parts)
+    own, here = PROTOTYPE_SITES, e.places.sites
+    alike = None
     if n_parts:
-        shift = np.arange(n_parts)
-        own["sites"] = np.minimum(PROTOTYPE_SITES[:, None] + shift, 15)
-        places["sites"] = np.minimum(e.places.sites[..., None] + shift, 15)
+        own = np.minimum(own[:, None] + shift, 15)
+        here = np.minimum(here[..., None] + shift, 15)
         alike = np.repeat(e.similarities[..., None], n_parts, axis=2) / n_parts
-        places["part_similarities"] = alike
-    return parts(own=own, places=places)
+    table = replace(e.prototypes, places=PrototypePlaces(kind=kind, sites=own))
+    places = SamplePlaces(kind=kind, sites=here, part_similarities=alike)
+    return replace(e, prototypes=table, places=places)
 
 
 def features() -> Explanation:
-    """ProtoViT on a table: two features a part, named, with values."""
-    e = tokens(2)
-    names = np.array([f"f{j}" for j in range(16)], dtype=object)
-    own = e.prototypes
-    assert own.places is not None
-    assert e.places is not None
-    own.places.kind = e.places.kind = "features"
-    own.feature_names = names
-    own.samples = np.arange(96.0).reshape(6, 16)
-    e.samples = np.arange(32.0).reshape(2, 16) / 4
-    return e
+    """ProtoViT on a table: two features a prototype, named, with values."""
+    e = tokens(2, "features")
+    table = replace(
+        e.prototypes,
+        feature_names=[f"f{j}" for j in range(16)],
+        samples=np.arange(96.0).reshape(6, 16),
+    )
+    return replace(e, prototypes=table, samples=np.arange(32.0).reshape(2, 16) / 4)
 
 
 def gallery(prototypes: PrototypeTable | None = None, **changes: Any) -> Any:

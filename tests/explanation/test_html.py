@@ -2,9 +2,11 @@
 
 import re
 import sys
+from base64 import b64decode
 from html import escape
 from html.parser import HTMLParser
 from importlib.util import find_spec
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ class Outline(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        if tag not in {"meta", "br"}:
+        if tag not in {"meta", "br", "img"}:
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -138,3 +140,87 @@ def test_broken_explanations_are_still_displayed(local):
     html = local._repr_html_()
     assert html.startswith("<pre>")
     assert "IndexError" in html
+
+
+# Images
+
+
+def inline_pictures(html):
+    return re.findall(r'src="(data:image/png;base64,[A-Za-z0-9+/=]+)"', html)
+
+
+@needs_jinja
+def test_images_are_inline_and_described(pictured, gallery):
+    for shown in (pictured, gallery):
+        html = shown._repr_html_()
+        outline = Outline(html)
+        pictures = inline_pictures(html)
+        assert len(pictures) == html.count("src=") == outline.tags.count("img") > 3
+        assert not re.search(r"https?:|href=|@import|url\(|<script", html)
+        alts = re.findall(r'alt="([^"]*)"', html)
+        assert len(alts) == len(pictures)
+        assert sum(not alt for alt in alts) <= len(alts) // 3  # overlays alone
+
+
+@needs_jinja
+def test_html_of_images_says_what_the_text_says(pictured):
+    text = " ".join("".join(Outline(pictured._repr_html_()).text).split())
+    for row in pictured._view(0).rows:
+        assert " ".join(row.case.split()) in text
+        assert row.shown in text
+        assert row.note in text
+
+
+@needs_jinja
+def test_pixels_of_html_pictures(seen):
+    image = pytest.importorskip("matplotlib.image", reason="reads the PNG back")
+    html = seen.parts()[0]._repr_html_()
+    first = inline_pictures(html)[0].partition(",")[2]
+    pixels = image.imread(BytesIO(b64decode(first)))
+    expected = seen.digits().X[20, 0] / 16
+    np.testing.assert_allclose(pixels[..., 0], expected, atol=0.003)
+    assert 'alt="Sample 20 with the place that is like image 15"' in html
+    assert 'alt="Its part of training image 15, enlarged"' in html
+
+
+@needs_jinja
+def test_boxes_of_html_pictures(seen):
+    html = seen.framed()[0]._repr_html_()
+    assert '<rect x="6" y="6" width="2" height="2" stroke="#F0E442"/>' in html
+    assert 'stroke-dasharray="4 3"' in html
+    html = seen.sets()[0]._repr_html_()
+    assert ">3</text>" in html
+    assert "part 3</figcaption>" in html
+
+
+@needs_jinja
+def test_labels_beside_images_are_escaped(seen):
+    e = seen.parts()
+    names = np.array(["zero", EVIL, "two"])
+    e.classes, e.sample_index = names, np.array([EVIL, '" onload="x'])
+    e.prototypes.labels = e.prototypes.sample_labels = np.repeat(names, 2)
+    e.prediction = names[e.scores.argmax(axis=1)]
+    model = seen.gallery(e.prototypes, classes=names)
+    for html in (e._repr_html_(), model._repr_html_()):
+        assert "<script" not in html
+        assert '" onload="' not in html
+        assert EVIL in "".join(Outline(html).text)
+
+
+@needs_jinja
+def test_html_of_images_needs_no_matplotlib(seen, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert "data:image/png" in seen.parts()._repr_html_()
+
+
+@needs_jinja
+def test_galleries_in_html_are_cut(seen):
+    html = seen.gallery(seen.many(90))._repr_html_()
+    assert len(re.findall(r"and \d+ more", html)) == 3
+    many = seen.many(90)
+    many.labels = np.array([f"class {k}" for k in range(90)])
+    classes = np.array([f"class {k}" for k in range(90)])
+    model = seen.gallery(many, classes=classes, weights=None)
+    html = model._repr_html_()
+    assert html.count("<h4>") == 40
+    assert "and 50 more classes" in html

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     import skproto.utils as utils
     from skproto.base import PrototypeClassifier
     from skproto.explanation import Explanation, GlobalExplanation
-    from skproto.networks import ProtoPNetClassifier
+    from skproto.networks import (
+        ProtoPNetClassifier,
+        PrototypeAutoencoder,
+        PrototypeAutoencoderClassifier,
+    )
     from skproto.shallow import (
         CBCClassifier,
         GLVQClassifier,
@@ -46,6 +50,8 @@ __all__ = [
     "ProtoPNetClassifier",
     "ProtoTreeClassifier",
     "ProtoTreeEnsembleClassifier",
+    "PrototypeAutoencoder",
+    "PrototypeAutoencoderClassifier",
     "PrototypeClassifier",
     "RBFClassifier",
     "RSLVQClassifier",
@@ -85,6 +91,8 @@ _HOMES = {
     "ProtoPNetClassifier": "networks",
     "ProtoTreeClassifier": "trees",
     "ProtoTreeEnsembleClassifier": "trees",
+    "PrototypeAutoencoder": "networks",
+    "PrototypeAutoencoderClassifier": "networks",
     "PrototypeClassifier": "base",
     "RBFClassifier": "shallow",
     "RSLVQClassifier": "shallow",

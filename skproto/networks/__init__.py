@@ -1,5 +1,11 @@
-"""Networks of prototype parts."""
+"""Networks of prototype parts and prototype autoencoders."""
 
+from skproto.networks._autoencoder import PrototypeAutoencoderClassifier
+from skproto.networks._autoencoder_transformer import PrototypeAutoencoder
 from skproto.networks._protopnet import ProtoPNetClassifier
 
-__all__ = ["ProtoPNetClassifier"]
+__all__ = [
+    "ProtoPNetClassifier",
+    "PrototypeAutoencoder",
+    "PrototypeAutoencoderClassifier",
+]

@@ -4,7 +4,8 @@
 :class:`GlobalExplanation` what a model knows. The subclasses add what a family of
 estimators has to say: presence and absence of components, winner against runner-up, the
 path in a tree. Every number that is shown is one that the model used;
-:meth:`Explanation.verify` recomputes the decision from them.
+:meth:`Explanation.verify` recomputes the decision from them. :class:`PrototypePlaces`
+and :class:`SamplePlaces` say where in images, texts and rows the evidence lies.
 """
 
 from skproto.explanation._base import Explanation

@@ -10,6 +10,7 @@ import numpy as np
 from skproto.explanation._drawing import shorten
 from skproto.explanation._drawing_images import (
     GAP,
+    HEIGHT,
     MARGIN,
     NORMAL,
     SMALL,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 RAIL = 0.34  # width of the column with the numbers of the steps
-LEAF_ROW = 0.42  # height of a leaf of a whole tree
+LEAF_ROWS = (0.315, 0.42)  # height of a leaf of a whole tree that has many
 
 
 def draw_image_path(
@@ -161,10 +162,11 @@ def draw_image_tree(
     drawn = layout(*children, max_depth)
     n_leaves, depth = int(np.nanmax(drawn.x)) + 1, int(drawn.depth.max())
     folded = notes_lines(notes)
-    row = float(np.clip(5.0 / n_leaves, LEAF_ROW, 1.3))
-    top = 0.55 + 0.19 * len(title_lines(title))
-    height = top + row * n_leaves + 0.5 + 0.14 * len(folded)
-    sheet = Sheet(height, ax)
+    top = 0.4 + 0.19 * len(title_lines(title))
+    rest = top + 0.5 + 0.14 * len(folded)
+    least = np.clip((HEIGHT - rest) / n_leaves, *LEAF_ROWS)
+    row = float(np.clip(5.0 / n_leaves, least, 1.3))
+    sheet = Sheet(rest + row * n_leaves, ax)
     sheet.title(title)
     step = (sheet.size[0] - 2 * MARGIN - 2.1) / max(depth, 1)
     side = float(np.clip(min(step - 0.55, 2 * row - 0.36), 0.3, 0.85))
@@ -172,28 +174,33 @@ def draw_image_tree(
         x = MARGIN + side / 2 + step * float(drawn.depth[node])
         y = top + row * (float(drawn.x[node]) + 0.5)
         if drawn.closed[node]:
-            _leaf(sheet, (x - side / 2, y), distributions[node], nodes[node].text)
+            size = (0.56, -min(0.3, row - 0.06))
+            class_bars(sheet.ax, (x - side / 2 + 0.3, y), distributions[node], size)
+            place = (x - side / 2 + 0.65, y)
+            sheet.text(*place, nodes[node].text, SMALL, va="center", linespacing=1.1)
             continue
         for child, present in ((children[0][node], False), (children[1][node], True)):
             to = (x + step - side / 2, top + row * (float(drawn.x[child]) + 0.5))
-            _edge(sheet, (x + side / 2, y), to, present=present)
+            clear = max(0.2, 0.48 - side / 2)  # of the text below the node
+            _edge(sheet, ((x + side / 2, y), to), clear, present=present)
         _node(sheet, (x - side / 2, y - side / 2 - 0.06), side, nodes[node])
     y = top + row * n_leaves + 0.12
-    _legend(sheet, y, classes)
+    class_legend(sheet.ax, classes, (MARGIN, y), sheet.shrink)
     sheet.text(MARGIN, y + 0.28, "\n".join(folded), SMALL, color="0.25")
     return sheet.finish()
 
 
 def _edge(
     sheet: Sheet,
-    start: tuple[float, float],
-    end: tuple[float, float],
+    ends: tuple[tuple[float, float], tuple[float, float]],
+    clear: float,
     *,
     present: bool,
 ) -> None:
-    """Draw the line to a child: across, then along; solid where present."""
+    """Draw the line to a child, which bends beside the node; solid where present."""
+    start, end = ends
     style = "solid" if present else (0, (4, 2.5))
-    bend = start[0] + 0.2
+    bend = start[0] + clear
     xs = [start[0], bend, bend, end[0]]
     ys = [start[1], start[1], end[1], end[1]]
     sheet.ax.plot(xs, ys, color="black", linestyle=style, linewidth=0.9, zorder=0)
@@ -209,17 +216,3 @@ def _node(sheet: Sheet, place: tuple[float, float], side: float, node: Node) -> 
     white = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
     look: dict[str, Any] = {"ha": "center", "linespacing": 1.05, "bbox": white}
     sheet.text(x + side / 2, y + side + 0.03, node.text, SMALL, **look)
-
-
-def _leaf(
-    sheet: Sheet, place: tuple[float, float], distribution: np.ndarray, text: str
-) -> None:
-    """Draw the class distribution of a leaf and its text right of it."""
-    x, y = place
-    class_bars(sheet.ax, (x + 0.3, y), distribution, (0.56, -0.3))
-    sheet.text(x + 0.65, y, text, SMALL, va="center")
-
-
-def _legend(sheet: Sheet, y: float, classes: Sequence[str]) -> None:
-    """Name lines and classes below the tree."""
-    class_legend(sheet.ax, classes, (MARGIN, y), sheet.shrink)

@@ -1,15 +1,37 @@
-"""The training sites nearest to prototypes, and moving prototypes onto them."""
+"""The training sites nearest to prototypes, and moving prototypes onto them.
+
+A module whose prototypes can be moved onto parts of samples says what these are:
+
+- ``candidates(x) -> (n, T, ...)``: what a prototype can become, such as the sites of
+  the encoder, each of the shape of a prototype;
+- ``search_vectors(candidates) -> (n, T, F)`` and ``search_targets() -> (P, F)``: the
+  larger their inner product, the nearer the candidate;
+- ``candidate_distances(points (k, P, ...)) -> (k, P)``: exact distances from the
+  prototypes, 0 where they are the same.
+
+A module without them returns "distances" (n, P), and "sites" where a sample has many.
+"""
 
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from skproto.training import TrainingData
+from skproto._predicting import CHUNK_ENTRIES, ROW_BLOCK, TABLE_BLOCK, _fill_block
+from skproto.training import TrainingData, chunks
+
+# Candidates kept beyond those asked for: float32 cannot tell the nearest ones apart.
+SLACK = 3
+
+# Inner products that are held at a time.
+MAX_PRODUCTS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -26,11 +48,51 @@ class NearestSites:
 
     distances : ndarray of shape (k, P)
         Distances of the prototypes from them, inf where there is no sample.
+
+    points : Tensor of shape (k, P, ...) or None
+        The candidates themselves, where the module has such.
     """
 
     index: NDArray[np.int64]
     sites: NDArray[np.int64]
     distances: NDArray[np.float64]
+    points: Tensor | None = None
+
+
+def sample_blocks(data, device, index=None) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Yield numbers of samples and the samples, in the blocks in which models predict.
+
+    The bits of an embedding may depend on how many samples are passed at once; with
+    these blocks they are those of `predict`.
+
+    Parameters
+    ----------
+    data : TrainingData or BatchDataset
+        Samples.
+
+    device : torch.device
+        Where they go.
+
+    index : ndarray of int, default=None
+        Samples wanted; all by default.
+
+    Yields
+    ------
+    rows : ndarray of shape (r,)
+        Numbers of the samples.
+
+    x : Tensor of shape (r or more, ...)
+        These samples, then filling.
+    """
+    entries = math.prod(data.X.shape[1:])
+    block = TABLE_BLOCK if len(data.X.shape) == 2 else ROW_BLOCK
+    size = int(np.clip(CHUNK_ENTRIES // max(entries, 1), block, 8192))
+    n_samples = len(data) if index is None else len(index)
+    for part in chunks(n_samples, size - size % block):
+        # Neighbours are read as a slice, which copies nothing.
+        chosen = part if index is None else index[part]
+        x = torch.from_numpy(_fill_block(data.dense(chosen), block))
+        yield np.arange(n_samples)[part] if index is None else chosen, x.to(device)
 
 
 def nearest_sites(module, data: TrainingData, owners=None, k=1) -> NearestSites:
@@ -39,8 +101,7 @@ def nearest_sites(module, data: TrainingData, owners=None, k=1) -> NearestSites:
     Parameters
     ----------
     module : nn.Module
-        Returns "distances" (n, P) and, unless each sample is one site, "sites" (n, P)
-        or (n, P, M).
+        As described at the top of this file; put into evaluation mode.
 
     data : TrainingData
         Samples to choose from, in their order; the first of equals wins.
@@ -50,26 +111,114 @@ def nearest_sites(module, data: TrainingData, owners=None, k=1) -> NearestSites:
 
     k : int, default=1
         Number of samples.
+
+    Notes
+    -----
+    One pass of the encoder, and inner products in float32 of the sites of a class with
+    the prototypes of that class alone. The few best are compared exactly.
     """
+    module.eval()
+    if not hasattr(module, "candidates"):
+        return _nearest_by_outputs(module, data, owners, k)
+    codes = np.asarray(data.y)
+    with torch.inference_mode():
+        search = _Search(module, owners, k + SLACK)
+        for rows, x in sample_blocks(data, module.prototypes.device):
+            search.add(module.candidates(x)[: len(rows)], codes[rows], int(rows[0]))
+        return search.best(k)
+
+
+class _Search:
+    """The best candidates for every prototype among those seen so far."""
+
+    def __init__(self, module, owners, k: int):
+        self.module = module
+        self.k = k
+        device = module.prototypes.device
+        shape = (k, len(module.prototypes))
+        self.targets = module.search_targets().float()
+        self.value = torch.full(shape, -torch.inf, device=device)
+        self.index = torch.full(shape, -1, device=device)
+        self.site = torch.zeros(shape, dtype=torch.int64, device=device)
+        points = torch.zeros_like(module.prototypes)
+        self.points = points.expand(k, *points.shape).clone()
+        everyone = torch.arange(shape[1], device=device)
+        self.groups = [(None, everyone)]
+        if owners is not None:
+            self.groups = [
+                (code, everyone[torch.from_numpy(column).to(device)])
+                for code, column in enumerate(owners.T)
+                if column.any()
+            ]
+
+    def add(self, candidates: Tensor, codes: np.ndarray, start: int) -> None:
+        """Look at candidates (n, T, ...) of samples from number `start` on."""
+        vectors = self.module.search_vectors(candidates).float()
+        for code, owned in self.groups:
+            members = slice(None) if code is None else np.flatnonzero(codes == code)
+            rows = torch.arange(len(codes), device=owned.device)[members]
+            size = max(1, MAX_PRODUCTS // (vectors.shape[1] * len(owned)))
+            for part in rows.split(size):
+                best, site = (vectors[part] @ self.targets[owned].T).max(1)
+                self._merge(owned, candidates, part, start, best, site)
+
+    def _merge(self, owned, candidates, rows, start, best, site) -> None:
+        """Take in the best site of every row, for the prototypes that gain by it."""
+        gain = (best.amax(0) > self.value[-1, owned]).nonzero().squeeze(1)
+        if not len(gain):
+            return
+        owned, best, site = owned[gain], best[:, gain], site[:, gain]
+        best, order = best.sort(dim=0, descending=True, stable=True)
+        best, order = best[: self.k], order[: self.k]
+        site = site.gather(0, order)
+        points = candidates[rows[order], site].to(self.points)
+        value = torch.cat([self.value[:, owned], best])
+        index = torch.cat([self.index[:, owned], rows[order] + start])
+        site = torch.cat([self.site[:, owned], site])
+        points = torch.cat([self.points[:, owned], points])
+        order = value.argsort(dim=0, descending=True, stable=True)[: self.k]
+        column = torch.arange(len(owned), device=owned.device)
+        self.value[:, owned] = value[order, column]
+        self.index[:, owned] = index[order, column]
+        self.site[:, owned] = site[order, column]
+        self.points[:, owned] = points[order, column]
+
+    def best(self, k: int) -> NearestSites:
+        """Return the k nearest by their exact distances."""
+        index, sites = self.index.cpu().numpy(), self.site.cpu().numpy()
+        distances = self.module.candidate_distances(self.points).cpu().numpy()
+        distances = np.where(index < 0, np.inf, distances)
+        order = np.lexsort((index, distances), axis=0)[:k]
+        column = np.arange(index.shape[1])
+        rows = torch.from_numpy(order).to(self.points.device)
+        points = self.points[rows, torch.from_numpy(column).to(rows)]
+        return NearestSites(
+            index[order, column],
+            sites[order, column],
+            distances[order, column],
+            points.clone(),
+        )
+
+
+def _nearest_by_outputs(module, data, owners, k) -> NearestSites:
+    """Find the nearest samples by the distances that the module returns."""
     n_prototypes = len(module.prototypes)
-    device = module.prototypes.device
     best = NearestSites(
         np.full((k, n_prototypes), -1),
         np.zeros((k, n_prototypes), dtype=np.int64),
         np.full((k, n_prototypes), np.inf),
     )
-    for rows in data.chunks():
-        x = torch.from_numpy(data.dense(rows)).to(device)
+    codes = np.asarray(data.y)
+    for rows, x in sample_blocks(data, module.prototypes.device):
         with torch.inference_mode():
             outputs = module(x)
-        distances = outputs["distances"].double().cpu().numpy()
+        distances = outputs["distances"][: len(rows)].double().cpu().numpy()
         if owners is not None:
-            distances[~owners[:, np.asarray(data.y[rows])].T] = np.inf
+            distances[~owners[:, codes[rows]].T] = np.inf
+        sites = np.zeros(distances.shape, dtype=np.int64)
         if "sites" in outputs:
-            sites = outputs["sites"].cpu().numpy()
-        else:
-            sites = np.zeros(distances.shape, dtype=np.int64)
-        best = _merge(best, distances, sites, rows.start)
+            sites = outputs["sites"][: len(rows)].cpu().numpy()
+        best = _merge(best, distances, sites, int(rows[0]))
     return best
 
 
@@ -121,27 +270,27 @@ def distinct_sources(nearest: NearestSites) -> NearestSites:
         nearest.index[rank, column],
         nearest.sites[rank, column],
         nearest.distances[rank, column],
+        None if nearest.points is None else nearest.points[rank, column],
     )
 
 
-def site_embeddings(module, data: TrainingData, index, sites) -> torch.Tensor:
+def site_embeddings(module, data: TrainingData, index, sites) -> Tensor:
     """Return the embeddings (P, D) or (P, M, D) of sites; 0 for a part that is off."""
-    sites = torch.from_numpy(np.ascontiguousarray(sites)).to(module.prototypes.device)
+    device = module.prototypes.device
+    places = torch.from_numpy(np.ascontiguousarray(sites)).to(device)
     parts = []
-    # Few at a time: the sites of an image may be many.
-    for start in range(0, len(index), 64):
-        chosen = slice(start, start + 64)
-        x = torch.from_numpy(data.dense(index[chosen])).to(module.prototypes.device)
+    start = 0
+    for rows, x in sample_blocks(data, device, np.asarray(index)):
         with torch.inference_mode():
             z = module.encoder(x)
-        place = sites[chosen].clamp_min(0).reshape(len(z), -1)
-        row = torch.arange(len(z), device=z.device)[:, None]
-        found = z[row, place]
-        if sites.ndim == 1:
-            parts.append(found[:, 0])
-        else:
-            off = (sites[chosen] < 0)[..., None]
-            parts.append(found.masked_fill(off, 0.0))
+        here = places[start : start + len(rows)]
+        start += len(rows)
+        flat = here.clamp_min(0).reshape(len(rows), -1)
+        row = torch.arange(len(rows), device=device)[:, None]
+        found = z[row, flat].unflatten(1, here.shape[1:] or (1,))
+        off = (here < 0).reshape(found.shape[:-1])[..., None]
+        found = found.masked_fill(off, 0.0)
+        parts.append(found if here.ndim > 1 else found[:, 0])
     return torch.cat(parts).clone()
 
 
@@ -152,7 +301,7 @@ def project(module, data: TrainingData, owners=None, *, unique=False) -> Nearest
     ----------
     module : nn.Module
         Changed in place by its method `set_prototypes`. A prototype without an
-        admissible sample stays as it is.
+        admissible sample stays as it is, and so does one that is on a site.
 
     data, owners : object
         See :func:`nearest_sites`.
@@ -165,21 +314,30 @@ def project(module, data: TrainingData, owners=None, *, unique=False) -> Nearest
     nearest : NearestSites
         Where each has come from; the distances are those before the move.
     """
-    module.eval()
-    n_prototypes = len(module.prototypes)
-    k = min(n_prototypes, len(data), 32) if unique else 1
+    k = min(_n_rivals(module, owners), len(data)) if unique else 1
     nearest = nearest_sites(module, data, owners, k)
     if unique:
         nearest = distinct_sources(nearest)
-    found = np.flatnonzero(nearest.index[0] >= 0)
+    is_found = nearest.index[0] >= 0
+    found = np.flatnonzero(is_found & (nearest.distances[0] > 0))
     if len(found):
         points = module.prototypes.detach().clone()
-        moved = site_embeddings(
-            module, data, nearest.index[0, found], nearest.sites[0, found]
-        )
-        points[torch.from_numpy(found).to(points.device)] = moved.to(points)
+        rows = torch.from_numpy(found).to(points.device)
+        if nearest.points is None:
+            index, sites = nearest.index[0, found], nearest.sites[0, found]
+            moved = site_embeddings(module, data, index, sites)
+        else:
+            moved = nearest.points[0, rows]
+        points[rows] = moved.to(points)
         module.set_prototypes(points)
     return nearest
+
+
+def _n_rivals(module, owners) -> int:
+    """Return how many prototypes may want the same sample at most."""
+    if owners is None or (owners.sum(axis=1) > 1).any():
+        return len(module.prototypes)
+    return int(owners.sum(axis=0).max())
 
 
 def projected_copy(module, data: TrainingData, owners=None, *, unique=False):

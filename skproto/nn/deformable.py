@@ -180,6 +180,23 @@ class DeformablePartNetwork(nn.Module):
         parts, positions, _ = self._deform(self.encoder(x))
         return parts, positions
 
+    def candidates(self, x: Tensor) -> Tensor:
+        """Return what a prototype can become by projection, (n, T, M, D)."""
+        return self.deformed(x)[0]
+
+    def search_vectors(self, candidates: Tensor) -> Tensor:
+        """Vectors of the candidates for a search by the inner product."""
+        return candidates.flatten(2)
+
+    def search_targets(self) -> Tensor:
+        """Vectors (P, M D) of the prototypes for a search by the inner product."""
+        return settled_directions(self.prototypes).flatten(1)
+
+    def candidate_distances(self, points: Tensor) -> Tensor:
+        """Distances (k, P) of candidates (k, P, M, D) from the prototypes."""
+        p = settled_directions(self.prototypes).cpu().double()
+        return root((points.cpu().double() - p).square().sum(3).mean(2))
+
     def _deform(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Parts, positions and offsets of sites (n, T, D); see :meth:`deformed`."""
         rows, columns = self._grid(z)
@@ -262,7 +279,8 @@ class DeformablePartNetwork(nn.Module):
     def _exact(self, parts: Tensor) -> dict[str, Tensor]:
         """Cosine of the best centre, 1 to the bit where the parts are the same."""
         p = settled_directions(self.prototypes)
-        sites = self._cosines(parts, p).argmax(1)
+        # In float32 a centre that is nearly the same could win over the same one.
+        sites = self._cosines(parts.double(), p.double()).argmax(1)
         squared = (_at(parts, sites) - p).square().sum(3)  # (n, P, M)
         mean = squared.mean(2)
         return {

@@ -99,6 +99,23 @@ class PartSimilarity(nn.Module):
         """Latent distance (n, P) of the winning sites (n, P); see :meth:`costs`."""
         return self.latent(nearest)
 
+    def search_vectors(self, z: Tensor) -> Tensor:
+        """Vectors (..., F) of sites (..., D) for a search by the inner product.
+
+        The larger the product with a prototype's :meth:`search_targets`, the nearer
+        the site.
+        """
+        return torch.cat([z, z.square().sum(-1, keepdim=True)], -1)
+
+    def search_targets(self, p: Tensor) -> Tensor:
+        """Vectors (P, F) of prototypes (P, D); see :meth:`search_vectors`."""
+        return torch.cat([2.0 * p, -torch.ones_like(p[:, :1])], -1)
+
+    def between(self, z: Tensor, p: Tensor) -> Tensor:
+        """Latent distance (..., P) of a site (..., P, D) from each prototype (P, D)."""
+        squared = (z - p).square().sum(-1)
+        return self.latent(squared.masked_fill(squared <= self.noise(p), 0.0))
+
     @property
     def max_value(self) -> float:
         """Similarity at distance 0; inf where there is no largest one."""
@@ -109,7 +126,25 @@ class PartSimilarity(nn.Module):
             return float(self.to_similarity(zeros)[0])
 
 
-class CosineSimilarity(PartSimilarity):
+class DirectionSimilarity(PartSimilarity):
+    """Base of the similarities for which only the direction of a prototype counts."""
+
+    def search_vectors(self, z: Tensor) -> Tensor:
+        """Return the directions of the sites."""
+        return unit(z)
+
+    def search_targets(self, p: Tensor) -> Tensor:
+        """Return the directions of the prototypes."""
+        return unit(p)
+
+    def between(self, z: Tensor, p: Tensor) -> Tensor:
+        """Return the chord of the directions, (..., P)."""
+        squared = (unit(z) - unit(p)).square().sum(-1)
+        noise = 16 * self.dim * torch.finfo(p.dtype).eps
+        return root(squared.masked_fill(squared <= noise, 0.0))
+
+
+class CosineSimilarity(DirectionSimilarity):
     r"""Scaled cosine, :math:`s = \lambda (1 - d)` with :math:`d = 1 - \cos(z, p)`.
 
     The latent distance is the chord between the directions, :math:`\sqrt{2 d}`.
@@ -154,7 +189,7 @@ class CosineSimilarity(PartSimilarity):
         return root((2.0 * d).clamp_min(0.0))
 
 
-class DotSimilarity(PartSimilarity):
+class DotSimilarity(DirectionSimilarity):
     r"""Inner product, :math:`s = -d = z^\top p`: for prototypes of length 1.
 
     A site may be of any length, so there is no largest similarity. As in TesNet the

@@ -190,6 +190,24 @@ class PartPrototypeNetwork(nn.Module):
         self.prototypes.copy_(torch.as_tensor(points))
         self.constrain_()
 
+    def candidates(self, x: Tensor) -> Tensor:
+        """Return what a prototype can become by projection: the sites (n, T, D)."""
+        sites: Tensor = self.encoder(x)
+        return sites
+
+    def search_vectors(self, candidates: Tensor) -> Tensor:
+        """Vectors of the candidates for a search by the inner product."""
+        return self.similarity.search_vectors(candidates)
+
+    def search_targets(self) -> Tensor:
+        """Vectors (P, F) of the prototypes for a search by the inner product."""
+        return self.similarity.search_targets(self.prototypes)
+
+    def candidate_distances(self, points: Tensor) -> Tensor:
+        """Latent distances (k, P) of candidates (k, P, D) from the prototypes."""
+        p = self.prototypes.cpu().double()
+        return self.similarity.between(points.cpu().double(), p)
+
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Compare the samples with the prototypes.
 

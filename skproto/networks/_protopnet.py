@@ -478,9 +478,9 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
 
     def _schedule(self, n_epochs: int) -> tuple[Any, ...]:
         if self.schedule == "cosine":
-            return (LRScheduler("CosineAnnealingLR", T_max=n_epochs),)
+            return (LRScheduler("CosineAnnealingLR", T_max=n_epochs, last_epoch=-1),)
         if self.schedule == "step":
-            return (LRScheduler("StepLR", step_size=5, gamma=0.1),)
+            return (LRScheduler("StepLR", step_size=5, gamma=0.1, last_epoch=-1),)
         return ()
 
     def _last_layer(self) -> Phase:

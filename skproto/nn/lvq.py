@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from skproto.nn.encoders import SiteEncoder
-from skproto.nn.similarity import root
+from skproto.nn.similarity import map_sites, root
 
 METRICS = ("euclidean", "relevance", "matrix", "local-matrix")
 
@@ -291,7 +291,8 @@ class LVQNetwork(nn.Module):
             "squared_distances", "distances" (their roots) and "activations" (n, P),
             "scores" (n, K), "nearness" (n,) the smallest squared distance as a share
             of the squared norm of the sample (small: the matrix product cancels),
-            "sites" as passed; without `mixture` "class_gaps" (n, K), the squared
+            "embedding" as passed; of several sites "sites" (n, P), the nearest site of
+            each prototype; without `mixture` "class_gaps" (n, K), the squared
             distance to the nearest prototype of each class less the smallest; with it
             "log_scores" (n, K), log mixtures up to a constant of the sample, and
             "log_responsibilities" (n, P).
@@ -307,8 +308,32 @@ class LVQNetwork(nn.Module):
             "activations": activations,
             "squared_distances": squared,
             "distances": root(squared),
-            "sites": z,
+            "embedding": z,
+            **self._places(z),
         }
+
+    def _places(self, z: Tensor) -> dict[str, Tensor]:
+        """Return the nearest site of each prototype where there are several."""
+        if z.shape[1] == 1:
+            return {}
+        with torch.no_grad():
+            return {"sites": self._site_distances(z).argmin(2)}
+
+    def _site_distances(self, z: Tensor) -> Tensor:
+        """Squared distances (n, P, T) of every prototype to every site."""
+
+        def squared(sites: Tensor) -> Tensor:
+            gaps, base = self.metric(sites, self.prototypes.to(z.dtype))
+            return (gaps + base).clamp_min(0.0)
+
+        return map_sites(squared, z)
+
+    def similarity_maps(self, x: Tensor) -> Tensor:
+        """Return the activation (n, P, T) of every prototype at every site."""
+        squared = self._site_distances(self.encoder(x))
+        if self.mixture:
+            return (-squared / self._scale(squared)).exp()
+        return 1.0 / (1.0 + squared)
 
     def _distances(self, z: Tensor, exact: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Gaps (n, P), base (n, 1), and the norms (n, 1) that may have cancelled."""

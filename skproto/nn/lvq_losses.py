@@ -111,7 +111,7 @@ class CertifiedDistance:
         """Return the hinge of each sample, (n,)."""
         omega = module.metric.omega()
         if self.certificate == "bisector":
-            z = outputs["sites"].squeeze(1)
+            z = outputs["embedding"].squeeze(1)
             rho = bisector_radius(
                 z, module.prototypes, module.labels, target, omega=omega
             )

@@ -105,25 +105,46 @@ class RBFNetwork(nn.Module):
         omega = self.metric.omega()
         return None if omega is None else math.sqrt(len(omega)) * omega
 
-    def nearest_sites(self, x: Tensor) -> Tensor:
-        """Squared distance of every prototype to its nearest site, (n, P)."""
+    def site_distances(self, x: Tensor) -> Tensor:
+        """Squared distance of every prototype to every site, (n, P, T)."""
         z: Tensor = self.encoder(x)
         p: Tensor = self.prototypes
         stretch = self.stretch()
         if stretch is not None:
             z, p = z * stretch, p * stretch
         if z.shape[1] == 1:
-            return squared_distances(z[:, 0], p)
-        return map_sites(lambda sites: squared_distances(sites, p), z).amin(2)
+            return squared_distances(z[:, 0], p)[:, :, None]
+        return map_sites(lambda sites: squared_distances(sites, p), z)
+
+    def nearest_sites(self, x: Tensor) -> Tensor:
+        """Squared distance of every prototype to its nearest site, (n, P)."""
+        return self.site_distances(x).amin(2)
+
+    def similarity_maps(self, x: Tensor) -> Tensor:
+        """Return the detection (n, P, T) of every prototype at every site."""
+        squared = self.site_distances(x)
+        n_sites = squared.shape[2]
+        rows = self.kernel(squared.transpose(1, 2).flatten(0, 1))
+        return rows.exp().unflatten(0, (-1, n_sites)).transpose(1, 2)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Return scores, activations, log activations and distances of rows."""
-        squared = self.nearest_sites(x)
+        """Return scores, activations, log activations and distances of samples.
+
+        Where the encoder returns several sites, "sites" (n, P) are the nearest of each
+        prototype.
+        """
+        at_sites = self.site_distances(x)
+        places = {}
+        if at_sites.shape[2] == 1:
+            squared = at_sites[:, :, 0]
+        else:
+            squared, places["sites"] = at_sites.min(2)
         log_activations = self.kernel(squared)
         return {
             **self.head(log_activations),
             "log_activations": log_activations,
             "distances": root(squared),
+            **places,
         }
 
     def kernel_head(self) -> KernelHead:

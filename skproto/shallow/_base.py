@@ -12,8 +12,10 @@ import scipy.sparse as sp
 import torch
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from skproto import _placing as placing
 from skproto import _preparation as preparation
 from skproto._fitting import keeps_state_on_error
+from skproto._projection import nearest_sites, site_embeddings
 from skproto.base import PrototypeClassifier
 from skproto.training import AtStart, Phase, TrainingData, chunks, select_rows
 from skproto.utils import _parameters as rules
@@ -46,6 +48,7 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
         "prototype_sample_labels_",
         "projection_distance_",
         "win_counts_",
+        *placing.PLACE_ATTRIBUTES,
     )
     _parameter_rules = PrototypeClassifier._parameter_rules.extended(
         n_prototypes_per_class=(
@@ -185,10 +188,11 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
 
     def _move_to_rows(self, module, data: TrainingData) -> np.ndarray:
         """Put every prototype on its nearest eligible sample; return their numbers."""
-        index, _ = nearest_rows(module, data, self._eligible_codes())
-        rows = torch.from_numpy(data.dense(index)).to(module.prototypes.device)
+        index, sites, _ = nearest_rows(module, data, self._eligible_codes())
+        points = site_embeddings(module, data, index, sites)
         with torch.no_grad():
-            module.prototypes.copy_(module.encoder(rows)[:, 0])
+            module.prototypes.copy_(points)
+        self._projected_sites = sites
         return index
 
     def _eligible_codes(self) -> np.ndarray | None:
@@ -263,9 +267,7 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
             raise ValueError("No prototype would be left; use a lower threshold.")
         module = self._module.keep(torch.from_numpy(kept))
         self.net_ = self._make_prediction_net(module)
-        for name in self._per_prototype:
-            if hasattr(self, name):
-                setattr(self, name, getattr(self, name)[kept])
+        placing.keep_entries(self, self._per_prototype, kept)
         self._read_head()
         return self
 
@@ -274,13 +276,13 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
 
     def _collect(self, module, data: TrainingData, X) -> None:
         latent = module.prototypes.detach().cpu().numpy().astype(np.float64)
-        index, distance = nearest_rows(module, data, None)
+        index, sites, distance = nearest_rows(module, data, None)
         projected = self.__dict__.pop("_projected", None)
+        adopted = self.__dict__.pop("_projected_sites", None)
         self.__dict__.pop("_accuracy_before", None)
         if projected is not None:
-            index, distance = projected, np.zeros_like(distance)
-        rows = X[data.rows[index]]
-        self.prototype_samples_ = rows.toarray() if sp.issparse(rows) else rows.copy()
+            index, sites, distance = projected, adopted, np.zeros_like(distance)
+        placing.read_sources(self, X, data.rows[index], sites)
         self.prototype_sample_labels_ = self.classes_[data.y[index]]
         self.prototype_indices_ = data.rows[index]
         self.projection_distance_ = distance
@@ -335,7 +337,7 @@ def nearest_rows(module, data: TrainingData, codes: np.ndarray | None):
     Parameters
     ----------
     module : nn.Module
-        Returns "distances" (n, P).
+        Returns "distances" (n, P), and "sites" (n, P) where samples have several.
 
     data : TrainingData
         Samples to choose from.
@@ -345,32 +347,20 @@ def nearest_rows(module, data: TrainingData, codes: np.ndarray | None):
 
     Returns
     -------
-    index : ndarray of shape (P,)
-        Number of the sample in `data`; ties go to the first.
+    index, sites : ndarray of shape (P,)
+        Number of the sample in `data`, and its site; ties go to the first.
 
     distance : ndarray of shape (P,)
         Its distance from the prototype, in the space of the model.
     """
-    n_prototypes = len(module.prototypes)
-    index = np.zeros(n_prototypes, dtype=np.int64)
-    best = np.full(n_prototypes, np.inf)
-    device = module.prototypes.device
-    for rows in data.chunks():
-        x = torch.from_numpy(data.dense(rows)).to(device)
-        with torch.inference_mode():
-            distances = module(x)["distances"].double().cpu().numpy()
-        if codes is not None:
-            distances[np.asarray(data.y[rows])[:, None] != codes] = np.inf
-        nearest = distances.argmin(axis=0)
-        found = distances[nearest, np.arange(n_prototypes)]
-        closer = found < best
-        index[closer] = rows.start + nearest[closer]
-        best[closer] = found[closer]
-    return index, distances_to(module, data, index)
+    owners = None if codes is None else codes[:, None] == np.arange(data.n_classes)
+    nearest = nearest_sites(module, data, owners)
+    index, sites = np.maximum(nearest.index[0], 0), nearest.sites[0]
+    return index, sites, distances_to(module, data, index, sites)
 
 
-def distances_to(module, data: TrainingData, index: np.ndarray) -> np.ndarray:
-    """Distance (P,) of each prototype to its own sample, in float64.
+def distances_to(module, data: TrainingData, index, sites) -> np.ndarray:
+    """Distance (P,) of each prototype to the site of its own sample, in float64.
 
     It is 0 where the prototype is that sample to the last bit, and nowhere else: in
     float32 the distance to a sample close by may round to 0 as well.
@@ -380,8 +370,9 @@ def distances_to(module, data: TrainingData, index: np.ndarray) -> np.ndarray:
     for part in chunks(len(index), 64):
         x = torch.from_numpy(data.dense(index[part]))
         with torch.inference_mode():
-            sites = module.encoder(x.to(module.prototypes.device))
-            same = (sites == module.prototypes[part, None]).all(2).any(1).cpu().numpy()
+            z = module.encoder(x.to(module.prototypes.device))
+            z = z[np.arange(len(z)), sites[part]]
+            same = (z == module.prototypes[part]).all(1).cpu().numpy()
             found = double(x.double())["distances"][:, part].diagonal().numpy()
         distance[part] = np.where(same, 0.0, np.maximum(found, np.finfo(float).tiny))
     return distance

@@ -16,7 +16,7 @@ from skproto.nn.lvq_losses import (
 )
 from skproto.shallow._lvq import LVQBaseClassifier
 from skproto.shallow._pairs import fit_temperature, pair_evidence
-from skproto.training import TrainingData
+from skproto.training import TrainingData, select_rows
 from skproto.utils import _parameters as rules
 
 # Margins that margin=None stands for: a squared distance, a radius.
@@ -388,7 +388,8 @@ class GLVQClassifier(LVQBaseClassifier):
         index = np.arange(len(data))
         if len(data) > MAX_TEMPERATURE_SAMPLES:
             index = data.rng.choice(index, MAX_TEMPERATURE_SAMPLES, replace=False)
-        scores = self._forward(X[data.rows[index]], ("scores",))["scores"]
+        rows = select_rows(X, data.rows[index])
+        scores = self._forward(rows, ("scores",))["scores"]
         self.temperature_ = fit_temperature(scores, data.y[index], data.weight[index])
 
     def _probabilities(self, outputs) -> np.ndarray:

@@ -150,7 +150,7 @@ class LVQBaseClassifier(CertifiedPrototypeClassifier):
                 f"{self.metric!r}."
             )
         X = self._check_input(X)
-        sites = self._forward(X, ("sites",))["sites"]
+        sites = self._forward(X, ("embedding",))["embedding"]
         if sites.shape[1] > 1:
             raise ValueError(
                 "transform_relevance needs an encoder that returns one embedding for "

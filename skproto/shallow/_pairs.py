@@ -71,7 +71,7 @@ def feature_differences(outputs, module, winner, runner_up) -> np.ndarray:
     :math:`(\Lambda (w_k - w_j))_f (2x - w_k - w_j)_f`; for local metrics and several
     sites it is the difference of :math:`(x - w)_f (\Lambda (x - w))_f`.
     """
-    sites = outputs["sites"].astype(np.float64)
+    sites = outputs["embedding"].astype(np.float64)
     omega = module.metric.omega()
     omega = None if omega is None else omega.detach().double().cpu().numpy()
     p = module.prototypes.detach().double().cpu().numpy()

@@ -74,7 +74,7 @@ def class_groups(shown: Any, limit: int) -> list[Group]:
     for c, label in enumerate(shown.classes):
         own = np.flatnonzero(shown.prototypes.labels == label)
         if shown.weights is not None:
-            rank = shown.weights[own, c]
+            rank = np.abs(shown.weights[own, c])
         elif shown.win_counts is not None:
             rank = shown.win_counts[own]
         else:

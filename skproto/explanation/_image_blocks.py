@@ -11,6 +11,8 @@ from skproto.explanation._numbers import number, signed
 from skproto.explanation._pictures import (
     Picture,
     channels_note,
+    input_picture,
+    range_of,
     reconstruction_pictures,
 )
 
@@ -102,14 +104,17 @@ def evidence_blocks(shown: Any, pair: tuple[int, int]) -> list[Block]:
         faint = NONE_SHOWN * np.abs(terms).max(initial=0.0)
         kept = [int(k) for k in order if terms[k] > faint]
         label = shown.classes[c]
-        blocks.append(
-            Block(
-                f"Evidence for {label} ({role})",
-                [shown._line(0, k, c) for k in kept],
-                _sum(shown, c, terms, kept),
-            )
-        )
+        lines = [shown._line(0, k, c) for k in kept] or [no_line(shown)]
+        total = _sum(shown, c, terms, kept)
+        blocks.append(Block(f"Evidence for {label} ({role})", lines, total))
     return blocks
+
+
+def no_line(shown: Any) -> Line:
+    """Return the line of a class that no prototype speaks for."""
+    picture = input_picture(shown, 0, None, range_of(shown))
+    pictures = () if picture is None else (picture,)
+    return Line(pictures, "no prototype speaks for this class")
 
 
 def _sum(shown: Any, c: int, terms: np.ndarray, kept: list[int]) -> str:

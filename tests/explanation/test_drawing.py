@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -259,6 +260,23 @@ def test_points_add_up_on_the_page(seen, pyplot):
     assert f"{total} points" in text
     assert "Evidence for two (predicted)" in text
     assert "Evidence for zero (runner-up)" in text
+
+
+def test_classes_that_no_prototype_speaks_for_show_the_input(seen, pyplot):
+    e = seen.parts()
+    nothing = np.zeros_like(e.class_contributions)
+    e = replace(
+        e,
+        similarities=nothing[..., 0],
+        class_contributions=nothing,
+        scores=e.class_bias,
+        prediction=np.array(["zero", "zero"]),
+        link=None,
+    )
+    ax = e.plot()
+    assert words(ax).count("no prototype speaks for this class") == 2
+    assert len(ax.images) == 2
+    assert_tidy(ax)
 
 
 def test_boxes_and_receptive_fields_are_drawn(seen, pyplot):

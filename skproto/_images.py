@@ -355,8 +355,13 @@ def fit_channel_scaling(X: SampleArray, weight, standardize, normalization=None)
     peak = 255.0 if X[:1].dtype == np.uint8 else 1.0
     center, scale = np.zeros(n_channels), np.full(n_channels, peak)
     if normalization is not None:
+        # An encoder of colour repeats the one channel of grey images.
         center, scale = (
-            np.broadcast_to(np.asarray(part, dtype=np.float64) * peak, n_channels)
+            np.broadcast_to(
+                np.mean(part) if n_channels == 1 else np.asarray(part, dtype=float),
+                n_channels,
+            )
+            * peak
             for part in normalization
         )
     elif standardize:
@@ -442,7 +447,7 @@ def crop(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     return image[:, max(top, 0) : bottom, max(left, 0) : right].copy()
 
 
-def provenance(X: SampleArray, index, sites, grid) -> dict[str, Any]:
+def provenance(X: SampleArray, index, sites, grid, boxes=None) -> dict[str, Any]:
     """Return what is kept of the images behind the prototypes, by attribute name.
 
     Parameters
@@ -458,9 +463,13 @@ def provenance(X: SampleArray, index, sites, grid) -> dict[str, Any]:
 
     grid : tuple of int or None
         Rows and columns of the sites.
+
+    boxes : ndarray of shape (*sites.shape, 4), default=None
+        Pixels; those of the cells of the grid by default.
     """
     unique, inverse = np.unique(index, return_inverse=True)
-    boxes = site_boxes(sites, grid, X.sample_shape)
+    if boxes is None:
+        boxes = site_boxes(sites, grid, X.sample_shape)
     images = [X[row : row + 1][0] for row in unique.tolist()]
     hashes = np.array([image_hash(image) for image in images])
     patches: list[Any]

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from skproto.nn.backbones import ConvEncoder, ViTEncoder
+from skproto.nn.pretrained import adapt_backbone
+
 #: Encoders that have a name.
 NAMED_ENCODERS = ("auto", "identity", "mlp", "conv", "vit", "tokens")
 
@@ -100,7 +103,7 @@ class SiteEncoder(nn.Module):
             z: Any = x
         elif self._is_encoded(x):
             return x
-        elif self.frozen:
+        elif self.frozen and not x.requires_grad:
             with torch.no_grad():
                 z = self.body(x)
         else:
@@ -305,7 +308,7 @@ def make_encoder(
 
 def _make_body(spec, shape: tuple[int, ...]) -> nn.Module | None:
     if isinstance(spec, nn.Module):
-        return copy.deepcopy(spec)
+        return adapt_backbone(copy.deepcopy(spec))
     if spec in (None, "identity", "tokens"):
         if len(shape) == 3:
             raise ValueError(
@@ -328,8 +331,6 @@ def _make_body(spec, shape: tuple[int, ...]) -> nn.Module | None:
                 f"(n, H, W), or the 'image_shape' parameter. Got samples of shape "
                 f"{shape}."
             )
-        from skproto.nn.backbones import ConvEncoder, ViTEncoder
-
         return ConvEncoder(shape) if spec == "conv" else ViTEncoder(shape)
     return _called(spec, shape[0] if len(shape) == 1 else shape)
 
@@ -344,4 +345,4 @@ def _called(spec, argument) -> nn.Module:
         ) from error
     if not isinstance(body, nn.Module):
         raise TypeError(f"The encoder {spec!r} must return an nn.Module. Got {body!r}.")
-    return body
+    return adapt_backbone(body)

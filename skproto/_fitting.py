@@ -100,8 +100,6 @@ class FittingMixin(CallbackSupportMixin):
     """The part of :class:`~skproto.base.PrototypeClassifier` that fits."""
 
     prototype_indices_: np.ndarray
-    # Settings of the encoder beside what the user asks for.
-    _encoder_settings: ClassVar[dict[str, Any]] = {}
     # Augmented versions of a batch that the loss compares.
     _n_views: ClassVar[int] = 1
     # What encoder="auto" stands for, by kind of sample.
@@ -250,7 +248,7 @@ class FittingMixin(CallbackSupportMixin):
             self._input_shape,
             add_on=self._add_on(),
             frozen=self.frozen,
-            **self._encoder_settings,
+            **self._encoder_settings(),
         )
         if data is not None and encoder.body is not None:
             order = data.rng.permutation(len(data))[: N_SETTLING * SETTLING_BATCH]
@@ -258,6 +256,10 @@ class FittingMixin(CallbackSupportMixin):
             batches = (torch.from_numpy(data.dense(order[part])) for part in parts)
             settle_statistics(encoder, batches)
         return encoder
+
+    def _encoder_settings(self) -> dict[str, Any]:
+        """Return settings of the encoder beside what the user asks for."""
+        return {}
 
     def _add_on(self):
         """Return what makes a module on sites from their dimension, or None."""

@@ -442,9 +442,9 @@ def site_boxes(sites: np.ndarray, grid, image_shape) -> NDArray[np.int64]:
 
 
 def crop(image: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Return the part (C, h, w) of an image that a box holds."""
+    """Return the part (C, h, w) of an image that a box holds; (C, 0, 0) for none."""
     top, left, bottom, right = (int(edge) for edge in box)
-    return image[:, max(top, 0) : bottom, max(left, 0) : right].copy()
+    return image[:, max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)].copy()
 
 
 def provenance(X: SampleArray, index, sites, grid, boxes=None) -> dict[str, Any]:

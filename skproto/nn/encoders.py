@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +14,15 @@ from skproto.nn.backbones import ConvEncoder, ViTEncoder
 from skproto.nn.pretrained import adapt_backbone
 
 #: Encoders that have a name.
-NAMED_ENCODERS = ("auto", "identity", "mlp", "conv", "vit", "tokens")
+NAMED_ENCODERS = (
+    "auto",
+    "identity",
+    "mlp",
+    "conv",
+    "vit",
+    "tokens",
+    "features",
+)
 
 
 class MLPEncoder(nn.Sequential):
@@ -262,15 +270,18 @@ def make_encoder(
     add_on: Callable[[int], nn.Module] | None = None,
     frozen: bool = False,
     subtract_class_token: bool = False,
+    body_settings: Mapping[str, Any] | None = None,
 ) -> SiteEncoder:
     """Build the encoder that an estimator's `encoder` parameter asks for.
 
     Parameters
     ----------
-    spec : {"identity", "tokens", "mlp", "conv", "vit"}, nn.Module, callable or None
-        A module is copied, so that fitting never changes the user's; a class or
-        function is called with the number of features of a table, or the shape of
-        other samples, and returns a module. None is "identity".
+    spec : {"identity", "tokens", "mlp", "conv", "vit", "features"}, nn.Module, \
+            callable or None
+        "features" makes every feature of a table a token. A module is copied, so that
+        fitting never changes the user's; a class or function is called with the number
+        of features of a table, or the shape of other samples, and returns a module.
+        None is "identity".
 
     input_shape : int or tuple of int
         Number of columns of a table, (C, H, W) of images or (T, D) of tokens.
@@ -280,6 +291,9 @@ def make_encoder(
 
     frozen, subtract_class_token : bool, default=False
         See :class:`SiteEncoder`.
+
+    body_settings : mapping, default=None
+        Settings of an image encoder that has a name, such as its `patch_size`.
 
     Returns
     -------
@@ -296,7 +310,7 @@ def make_encoder(
         If the callable does not return a module.
     """
     shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
-    body = _make_body(spec, shape)
+    body = _make_body(spec, shape, body_settings or {})
     settings = {"input_shape": shape, "subtract_class_token": subtract_class_token}
     encoder = SiteEncoder(body, frozen=frozen, **settings)
     encoder.probe(spec)
@@ -306,7 +320,7 @@ def make_encoder(
     return encoder.train()
 
 
-def _make_body(spec, shape: tuple[int, ...]) -> nn.Module | None:
+def _make_body(spec, shape: tuple[int, ...], settings) -> nn.Module | None:
     if isinstance(spec, nn.Module):
         return adapt_backbone(copy.deepcopy(spec))
     if spec in (None, "identity", "tokens"):
@@ -324,6 +338,8 @@ def _make_body(spec, shape: tuple[int, ...]) -> nn.Module | None:
         return (
             perceptron if len(shape) == 2 else nn.Sequential(nn.Flatten(), perceptron)
         )
+    if spec == "features":
+        return _feature_tokens(shape)
     if spec in ("conv", "vit"):
         if len(shape) != 3:
             raise ValueError(
@@ -331,8 +347,20 @@ def _make_body(spec, shape: tuple[int, ...]) -> nn.Module | None:
                 f"(n, H, W), or the 'image_shape' parameter. Got samples of shape "
                 f"{shape}."
             )
-        return ConvEncoder(shape) if spec == "conv" else ViTEncoder(shape)
+        kind = ConvEncoder if spec == "conv" else ViTEncoder
+        return kind(shape, **settings)
     return _called(spec, shape[0] if len(shape) == 1 else shape)
+
+
+def _feature_tokens(shape: tuple[int, ...]) -> nn.Module:
+    if len(shape) != 1:
+        raise ValueError(
+            "The encoder 'features' needs a table of shape (n_samples, n_features). "
+            f"Got samples of shape {shape}."
+        )
+    from skproto.nn.feature_tokens import FeatureTokens
+
+    return FeatureTokens(shape[0])
 
 
 def _called(spec, argument) -> nn.Module:

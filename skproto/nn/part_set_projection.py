@@ -154,9 +154,9 @@ def _search(network: PartSetNetwork, best: _Candidates, chunk: tuple) -> None:
     rows, x, y, mask = chunk
     device = network.prototypes.device
     rows, y = (torch.as_tensor(values, device=device) for values in (rows, y))
-    z = network.encoder(torch.as_tensor(x, device=device))
     if mask is not None:
         mask = torch.as_tensor(mask, device=device)
+    z, mask = network.encode(torch.as_tensor(x, device=device), mask)
     for label in y.unique().tolist():
         index = network.ownership[:, label].nonzero()[:, 0]
         if not len(index):

@@ -152,6 +152,11 @@ class PartSetNetwork(nn.Module):
         self.prototypes.copy_(draw)
 
     @torch.no_grad()
+    def set_prototypes(self, points: Tensor) -> None:
+        """Put the parts (P, M, D) where they are given."""
+        self.prototypes.copy_(points)
+
+    @torch.no_grad()
     def start_at_samples_(self, x: Tensor, generator=None, site_mask=None) -> Tensor:
         """Start each prototype at random admissible sites of one sample.
 
@@ -171,7 +176,7 @@ class PartSetNetwork(nn.Module):
         sites : Tensor of shape (P, M), int64
             Where the parts come from.
         """
-        z = self.encoder(x)
+        z, site_mask = self.encode(x, site_mask)
         rule = self.rule(z, site_mask)
         shape = (len(z), 1, self.n_parts, z.shape[1])
         draw = torch.rand(shape, generator=generator).to(z.device)
@@ -197,6 +202,34 @@ class PartSetNetwork(nn.Module):
         self.kept.copy_(self.kept & (self.slots() >= 0.5))
         self.slot_logits.copy_(torch.where(self.kept, _SLOT_ROUNDED, -_SLOT_ROUNDED))
         return self.kept.any(1)
+
+    def encode(
+        self, x: Tensor, site_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the sites of samples, and which of them exist.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, ...)
+            Samples as the encoder takes them. Where they are tokens themselves, those
+            that are NaN throughout do not exist.
+
+        site_mask : Tensor of shape (n, T), bool, default=None
+            Sites that exist.
+
+        Returns
+        -------
+        z : Tensor of shape (n, T, D)
+            Sites.
+
+        site_mask : Tensor of shape (n, T), bool, or None
+            None: all exist.
+        """
+        z = self.encoder(x)
+        if self.encoder.body is None and site_mask is None:
+            missing = z.isnan().all(-1)
+            z, site_mask = z.masked_fill(missing[..., None], 0.0), ~missing
+        return z, site_mask
 
     def rule(self, z: Tensor, site_mask: Tensor | None = None) -> MatchingRule:
         """Return what a matching to sites `z` (n, T, D) may do, for all parts."""
@@ -263,7 +296,7 @@ class PartSetNetwork(nn.Module):
             "part_similarities" (n, P, M), cosines, 0 where the slot is off; "sites"
             (n, P, M), -1 where the slot is off or no site is left.
         """
-        found = self.match(self.encoder(x), site_mask)
+        found = self.match(*self.encode(x, site_mask))
         distances = (self.n_parts - found["activations"]).clamp_min(0.0)
         return {**self.head(found), "distances": distances, **found}
 
@@ -283,7 +316,8 @@ class PartSetNetwork(nn.Module):
         maps : Tensor of shape (n, P, T)
             In [-1, 1]; -1 for prototypes without parts.
         """
-        z, p = unit(self.encoder(x)), unit(self.prototypes)
+        z, site_mask = self.encode(x, site_mask)
+        z, p = unit(z), unit(self.prototypes)
         maps = torch.cat(
             [
                 cosines(z, p[start:stop])

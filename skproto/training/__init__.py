@@ -5,6 +5,7 @@ from skproto.training._callbacks import (
     ContextBridge,
     Convergence,
     HeldOutStopping,
+    OneCycle,
     ProgressLine,
     TermRecorder,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "ContextBridge",
     "Convergence",
     "HeldOutStopping",
+    "OneCycle",
     "Phase",
     "PhaseEndError",
     "ProgressLine",

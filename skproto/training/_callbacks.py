@@ -114,6 +114,48 @@ class AtStart(Callback):
         self.action(net.module_, X)
 
 
+class OneCycle(Callback):
+    """Raise the learning rates of a phase to their values, then lower them to 0.
+
+    Up to `rise` of the steps from a 25th along half a cosine, then down along another:
+    a transformer that starts at its full rate may never recover.
+
+    Parameters
+    ----------
+    n_epochs : int
+        Epochs of the phase.
+
+    rise : float, default=0.3
+        Share of the steps on the way up.
+    """
+
+    def __init__(self, n_epochs, rise=0.3):
+        self.n_epochs = n_epochs
+        self.rise = rise
+
+    def on_train_begin(self, net, X=None, **kwargs):
+        """Note the rates that are to be reached."""
+        self._peaks = [group["lr"] for group in net.optimizer_.param_groups]
+        self._n_steps = max(1, self.n_epochs * -(-len(X) // net.batch_size))
+        self._step = 0
+
+    def on_batch_begin(self, net, training=False, **kwargs):
+        """Set the rates of the step."""
+        if not training:
+            return
+        factor = self.factor(self._step / self._n_steps)
+        for group, peak in zip(net.optimizer_.param_groups, self._peaks, strict=True):
+            group["lr"] = factor * peak
+        self._step += 1
+
+    def factor(self, done: float) -> float:
+        """Return the share of the rate when this share of the steps is done."""
+        if done < self.rise:
+            return 0.04 + 0.48 * (1.0 - math.cos(math.pi * done / self.rise))
+        left = (1.0 - min(done, 1.0)) / (1.0 - self.rise)
+        return 0.5 * (1.0 - math.cos(math.pi * left))
+
+
 class ProgressLine(Callback):
     """Show the epoch and the loss on one line that is written over.
 

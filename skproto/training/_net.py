@@ -25,11 +25,17 @@ class WeightedTerms(nn.Module):
         Objects with `name`, `weight` and a call
         ``term(outputs, target, module)`` that returns one value per sample, which is
         averaged with the sample weights, or a scalar.
+
+    Attributes
+    ----------
+    weights : dict of str to float
+        Weights by name that count instead of the terms' own for now.
     """
 
     def __init__(self, terms):
         super().__init__()
         self.terms = list(terms)
+        self.weights: dict[str, float] = {}
 
     def forward(self, outputs, target, sample_weight, module):
         """Return the total loss and a dict of the unweighted terms, all scalars."""
@@ -40,7 +46,7 @@ class WeightedTerms(nn.Module):
             if value.ndim:
                 value = (value * sample_weight).mean()
             values[term.name] = value
-            total = total + term.weight * value
+            total = total + self.weights.get(term.name, term.weight) * value
         return total, values
 
 

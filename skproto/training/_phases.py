@@ -48,6 +48,9 @@ class Phase:
 
     group_decay : dict of str to float, default={}
         Weight decay by prefix of the parameter's name; none elsewhere.
+
+    term_weights : dict of str to float, default={}
+        Weights of loss terms, by name, that differ in this phase.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Phase:
     group_lr: Mapping[str, float] = field(default_factory=dict)
     callbacks: tuple[Any, ...] = ()
     group_decay: Mapping[str, float] = field(default_factory=dict)
+    term_weights: Mapping[str, float] = field(default_factory=dict)
 
 
 def make_net(
@@ -160,6 +164,7 @@ def _run_phase(net, phase, dataset) -> None:
     for name, parameter in net.module_.named_parameters():
         parameter.requires_grad_(name in moving)
     _set_optimizer(net, phase, len(dataset))
+    net.criterion_.weights = dict(phase.term_weights)
     extra = [
         (f"{phase.name}_{i}", callback.initialize())
         for i, callback in enumerate(phase.callbacks)
@@ -178,6 +183,7 @@ def _run_phase(net, phase, dataset) -> None:
         if len(net.history):
             net.notify("on_train_end", X=dataset, y=None)
         net.callbacks_ = standing
+        net.criterion_.weights = {}
 
 
 def _set_optimizer(net, phase, n_samples) -> None:

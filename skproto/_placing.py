@@ -59,7 +59,7 @@ def joined(parts: list):
     return np.concatenate(parts)
 
 
-def read_sources(model, X, index, sites) -> None:
+def read_sources(model, X, index, sites, boxes=None) -> None:
     """Set the attributes that tell the part of a sample behind each prototype.
 
     Parameters
@@ -75,9 +75,12 @@ def read_sources(model, X, index, sites) -> None:
 
     sites : ndarray of shape (P,) or (P, M)
         Its site, or the sites of its parts.
+
+    boxes : ndarray of shape (P, 4) or (P, M, 4), default=None
+        Pixels, where they are not those of the sites.
     """
     if len(model._input_shape) == 3:
-        kept = images.provenance(X, index, sites, model._site_grid)
+        kept = images.provenance(X, index, sites, model._site_grid, boxes)
     else:
         rows = X[index]
         rows = rows.toarray() if sp.issparse(rows) else rows.copy()
@@ -99,8 +102,11 @@ def prototype_places(model) -> PrototypePlaces | None:
     """Return the places of the prototypes, None for tables."""
     if len(model._input_shape) == 1 or not hasattr(model, "prototype_sites_"):
         return None
+    highest = getattr(model, "_max_similarity", lambda: None)
     if len(model._input_shape) != 3:
-        return PrototypePlaces(kind="tokens", sites=model.prototype_sites_)
+        return PrototypePlaces(
+            kind="tokens", sites=model.prototype_sites_, max_similarity=highest()
+        )
     grid = model._site_grid
     return PrototypePlaces(
         kind="image",
@@ -111,6 +117,7 @@ def prototype_places(model) -> PrototypePlaces | None:
         images=model.prototype_samples_,
         grid=None if grid is None else np.array(grid),
         image_size=np.array(model._input_shape[1:]),
+        max_similarity=highest(),
     )
 
 
@@ -123,7 +130,8 @@ def sample_places(model, outputs, X, evidence=None) -> SamplePlaces | None:
         Fitted.
 
     outputs : dict of ndarray
-        Outputs of the module with "sites".
+        Outputs of the module with "sites", and "boxes" where they are not those of
+        the sites.
 
     X : SampleArray or ndarray
         Validated samples.
@@ -145,11 +153,14 @@ def sample_places(model, outputs, X, evidence=None) -> SamplePlaces | None:
         extras["effective_boxes"] = _effective_boxes(model, X, evidence, sites.shape)
         if grid is not None and _n_map_entries(model, outputs) <= MAX_MAP_ENTRIES:
             extras["maps"] = similarity_maps(model, X)
+    boxes = outputs.get("boxes")
+    if boxes is None:
+        boxes = images.site_boxes(sites, grid, model._input_shape)
     return SamplePlaces(
         kind="image",
         images=X[:],
         sites=sites,
-        boxes=images.site_boxes(sites, grid, model._input_shape),
+        boxes=boxes,
         grid=None if grid is None else np.array(grid),
         **extras,
     )

@@ -90,9 +90,11 @@ def sample_blocks(data, device, index=None) -> Iterator[tuple[np.ndarray, Tensor
     n_samples = len(data) if index is None else len(index)
     for part in chunks(n_samples, size - size % block):
         # Neighbours are read as a slice, which copies nothing.
-        chosen = part if index is None else index[part]
-        x = torch.from_numpy(_fill_block(data.dense(chosen), block))
-        yield np.arange(n_samples)[part] if index is None else chosen, x.to(device)
+        if index is None:
+            rows, samples = np.arange(part.start, part.stop), data.dense(part)
+        else:
+            rows, samples = index[part], data.dense(index[part])
+        yield rows, torch.from_numpy(_fill_block(samples, block)).to(device)
 
 
 def nearest_sites(module, data: TrainingData, owners=None, k=1) -> NearestSites:
@@ -143,7 +145,7 @@ class _Search:
         points = torch.zeros_like(module.prototypes)
         self.points = points.expand(k, *points.shape).clone()
         everyone = torch.arange(shape[1], device=device)
-        self.groups = [(None, everyone)]
+        self.groups: list[tuple[int | None, Tensor]] = [(None, everyone)]
         if owners is not None:
             self.groups = [
                 (code, everyone[torch.from_numpy(column).to(device)])

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_consistent_length, column_or_1d
+from sklearn.utils.validation import (
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+)
 
 from skproto import _placing as placing
 from skproto import _preparation as preparation
@@ -29,7 +34,17 @@ class PartPrototypeClassifier(PrototypeClassifier):
 
     A subclass makes the module and names losses and phases; its module returns
     "activations", "sites" and "distances", has `head`, `ownership`, `set_prototypes`
-    and `keep`. Training is followed by projection, pruning and the refit of the head.
+    and `keep`. What prototypes can become by projection is said by its methods
+    `candidates`, `search_vectors`, `search_targets` and `candidate_distances` (see
+    :mod:`skproto._projection`); without them it is the site that it returns. Training
+    is followed by projection, pruning and the refit of the head.
+
+    Hooks beyond those of the template:
+
+    - :meth:`_owners` says of which classes the source of a prototype must be;
+    - :meth:`_head_center` gives the weights that the refit pulls towards;
+    - :meth:`_max_similarity` gives the activation of a prototype's own source;
+    - :meth:`_part_places` says where the parts are, if the module's "sites" do not.
     """
 
     _auto_encoders: ClassVar[dict[str, str]] = {"table": "mlp", "image": "conv"}
@@ -51,6 +66,7 @@ class PartPrototypeClassifier(PrototypeClassifier):
         prune_neighbors=(rules.none(), rules.integer(1)),
         head_solver=(rules.none(), rules.options("lbfgs", "adam")),
         head_epochs=rules.integer(0),
+        head_l2=rules.real(0, ends="[)"),
         l1=rules.real(0, ends="[)"),
         solver=rules.options("auto", "adam", "adamw"),
     )
@@ -70,9 +86,14 @@ class PartPrototypeClassifier(PrototypeClassifier):
         if self.project_prototypes:
             before = self._accuracy(module, data)
             self._project_onto(module, data)
-            self.projection_accuracy_ = np.array([before, self._accuracy(module, data)])
+        # One pass for the accuracy, the refit and the use of the prototypes.
+        outputs = self._outputs(module, data, (*self._score_keys, "activations"))
+        if self.project_prototypes:
+            self.projection_accuracy_ = np.array([before, self._right(outputs, data)])
+        kept: Any = slice(None)
         if self.prune_neighbors is not None:
-            self._prune_module(module, data, self.prune_neighbors)
+            kept = self._prune_module(module, data, self.prune_neighbors)
+        self._activations = outputs["activations"][:, kept]
         if self.head_solver == "lbfgs":
             self._refit(self._module, data)
 
@@ -94,7 +115,9 @@ class PartPrototypeClassifier(PrototypeClassifier):
 
     def _accuracy(self, module, data: TrainingData) -> float:
         """Weighted share of samples that are classified right."""
-        outputs = self._outputs(module, data, self._score_keys)
+        return self._right(self._outputs(module, data, self._score_keys), data)
+
+    def _right(self, outputs, data: TrainingData) -> float:
         right = self._codes(outputs) == np.asarray(data.y)
         return float(np.average(right, weights=np.asarray(data.weight)))
 
@@ -103,13 +126,12 @@ class PartPrototypeClassifier(PrototypeClassifier):
         module.eval()
         parts: dict[str, list[np.ndarray]] = {key: [] for key in keys}
         device = module.prototypes.device
-        for rows in data.chunks():
-            x = torch.from_numpy(data.dense(rows)).to(device)
+        for rows, x in projection.sample_blocks(data, device):
             with torch.inference_mode():
                 outputs = module(x)
             for key in keys:
                 if key in outputs:
-                    parts[key].append(outputs[key].cpu().numpy())
+                    parts[key].append(outputs[key][: len(rows)].cpu().numpy())
         return {k: np.concatenate(v) for k, v in parts.items() if v}
 
     def _prune_module(self, module, data: TrainingData, k: int) -> np.ndarray:
@@ -136,21 +158,37 @@ class PartPrototypeClassifier(PrototypeClassifier):
 
     def _refit(self, module, data: TrainingData) -> None:
         """Fit the linear head to fixed activations: one convex problem."""
-        name = module.config.get("head")
+        name = module.config.get("head", "class_linear")
         if name not in SOLVABLE:
             return
-        activations = self._outputs(module, data, ("activations",))["activations"]
         solution = solve_head(
-            activations,
+            self._measured(module, data),
             data.y,
-            module.head.weight.detach().cpu(),
+            self._head_center(module),
             head=name,
             ownership=module.ownership.cpu(),
             l1=float(self.l1),
+            l2=float(getattr(self, "head_l2", 0.0)),
             sample_weight=data.weight,
         )
         with torch.no_grad():
             module.head.weight.copy_(torch.from_numpy(solution.weight))
+
+    def _measured(self, module, data: TrainingData) -> np.ndarray:
+        """Return activations (n, P), those of the last pass where there are such."""
+        if "_activations" in vars(self):
+            return self._activations
+        return self._outputs(module, data, ("activations",))["activations"]
+
+    def _head_center(self, module) -> torch.Tensor:
+        """Return the weights that the refit starts from and pulls towards.
+
+        1 from a prototype to its class and 0 to all others; independent of what the
+        head is now, so that a second refit changes nothing.
+        """
+        if module.head.weight.ndim == 1:
+            return torch.ones(len(module.head.weight))
+        return module.ownership.cpu().float()
 
     # -- fitted attributes -------------------------------------------------------------
 
@@ -159,42 +197,65 @@ class PartPrototypeClassifier(PrototypeClassifier):
         index, sites = self._nearest_sources(module, data)
         self.prototypes_ = module.prototypes.detach().cpu().numpy().astype(np.float64)
         self.prototype_indices_ = data.rows[index]
-        self.prototype_sample_labels_ = self.classes_[data.y[index]]
-        self.projection_distance_ = self._distances_to(module, data, index)
-        placing.read_sources(self, X, self.prototype_indices_, sites)
+        self.prototype_sample_labels_ = self.classes_[np.asarray(data.y)[index]]
+        self.projection_distance_ = self._distances_to(module, data, index, sites)
+        sites, boxes = self._source_places(module, data, index, sites)
+        placing.read_sources(self, X, self.prototype_indices_, sites, boxes)
         self._read_head(module)
-        wins = self._outputs(module, data, ("activations",))["activations"].argmax(1)
+        wins = self._measured(module, data).argmax(axis=1)
         self.win_counts_ = np.bincount(wins, minlength=n_prototypes)
+        self.__dict__.pop("_activations", None)
 
     def _nearest_sources(self, module, data: TrainingData):
         """Sample and site of each prototype, the nearest where it was not projected."""
+        adopted, adopted_sites = self.__dict__.pop("_sources", (None, None))
+        if adopted is not None and (adopted >= 0).all():
+            return adopted, adopted_sites
         nearest = projection.nearest_sites(module, data, self._owners(module))
         index, sites = nearest.index[0], nearest.sites[0]
         missing = index < 0
         if missing.any():
             anywhere = projection.nearest_sites(module, data)
             index = np.where(missing, anywhere.index[0], index)
-            shape = missing.reshape(-1, *[1] * (sites.ndim - 1))
-            sites = np.where(shape, anywhere.sites[0], sites)
-        if "_sources" in vars(self):
-            adopted, adopted_sites = self.__dict__.pop("_sources")
+            sites = _choose(missing, anywhere.sites[0], sites)
+        if adopted is not None:
             taken = adopted >= 0
             index = np.where(taken, adopted, index)
-            shape = taken.reshape(-1, *[1] * (sites.ndim - 1))
-            sites = np.where(shape, adopted_sites, sites)
+            sites = _choose(taken, adopted_sites, sites)
         return index, sites
 
-    def _distances_to(self, module, data: TrainingData, index) -> np.ndarray:
-        """Distance (P,) of each prototype from the sample behind it."""
-        found = np.empty(len(index))
-        device = module.prototypes.device
-        for start in range(0, len(index), 64):
-            chosen = np.arange(start, min(start + 64, len(index)))
-            x = torch.from_numpy(data.dense(index[chosen])).to(device)
+    def _distances_to(self, module, data: TrainingData, index, sites) -> np.ndarray:
+        """Distance (P,) of each prototype from the part of the sample behind it."""
+        if not hasattr(module, "candidates"):
+            return self._at_sources(module, data, index, "distances").astype(float)
+        found = module.prototypes.detach().clone()
+        column = torch.from_numpy(np.asarray(sites)).to(found.device)
+        start = 0
+        for rows, x in projection.sample_blocks(data, found.device, index):
             with torch.inference_mode():
-                distances = module(x)["distances"].double().cpu().numpy()
-            found[chosen] = distances[np.arange(len(chosen)), chosen]
-        return found
+                candidates = module.candidates(x)
+            here = column[start : start + len(rows)]
+            row = torch.arange(len(rows), device=found.device)
+            found[start : start + len(rows)] = candidates[row, here]
+            start += len(rows)
+        with torch.inference_mode():
+            distances = module.candidate_distances(found[None])[0]
+        return np.asarray(distances.cpu().numpy(), dtype=np.float64)
+
+    def _at_sources(self, module, data: TrainingData, index, key) -> np.ndarray:
+        """Return an output (n, P, ...) of each prototype on the sample behind it."""
+        parts, start = [], 0
+        for rows, x in projection.sample_blocks(data, module.prototypes.device, index):
+            with torch.inference_mode():
+                values = module(x)[key].cpu().numpy()
+            own = np.arange(start, start + len(rows))
+            parts.append(values[np.arange(len(rows)), own])
+            start += len(rows)
+        return np.concatenate(parts)
+
+    def _source_places(self, module, data: TrainingData, index, sites):
+        """Return sites (P,) or (P, M) of the prototypes, and boxes where known."""
+        return sites, None
 
     def _read_head(self, module) -> None:
         """Set the attributes that are read off the head."""
@@ -219,6 +280,19 @@ class PartPrototypeClassifier(PrototypeClassifier):
 
     def _global_evidence(self) -> dict[str, Any]:
         return {"weights": self.class_weights_}
+
+    def _max_similarity(self) -> np.ndarray | None:
+        """Activation (P,) of each prototype on its own source; None: not known."""
+        return None
+
+    def _part_places(self, outputs) -> dict[str, np.ndarray]:
+        """Return "sites" (n, P, M) and "boxes" (n, P, M, 4) of parts, if any move."""
+        return {}
+
+    def _sample_places(self, outputs, X, evidence):
+        return super()._sample_places(
+            {**outputs, **self._part_places(outputs)}, X, evidence
+        )
 
     # -- operations --------------------------------------------------------------------
 
@@ -318,13 +392,48 @@ class PartPrototypeClassifier(PrototypeClassifier):
                 "n_neighbors must be an int in the range [1, inf). Got "
                 f"{n_neighbors!r}."
             )
-
         data = self._labelled(X, y)
         module = copy.deepcopy(self._module)
         self.net_ = self._make_prediction_net(module)
         kept = self._prune_module(module, data, n_neighbors)
         placing.keep_entries(self, self._per_prototype, kept)
         self._refit(self._module, data)
+        self._read_head(self._module)
+        return self
+
+    @keeps_state_on_error
+    def remove_prototypes(self, ids):
+        """Remove prototypes; every score loses exactly what they contributed.
+
+        Parameters
+        ----------
+        ids : int or array-like of int
+            Their numbers in `prototype_ids_`.
+
+        Returns
+        -------
+        self : object
+            The estimator. The head is left alone; :meth:`refit_head` fits it anew.
+
+        Raises
+        ------
+        ValueError
+            If there is no prototype of such a number, or if none would be left.
+        """
+        check_is_fitted(self)
+        ids = np.atleast_1d(np.asarray(ids))
+        unknown = np.setdiff1d(ids, self.prototype_ids_)
+        if len(unknown):
+            raise ValueError(
+                f"ids must be among prototype_ids_. There is no {unknown.tolist()}; "
+                f"there are {self.prototype_ids_.tolist()}."
+            )
+        kept = ~np.isin(self.prototype_ids_, ids)
+        if not kept.any():
+            raise ValueError("ids must leave at least one prototype. Got all of them.")
+        module = self._module.keep(torch.from_numpy(kept))
+        self.net_ = self._make_prediction_net(copy.deepcopy(module))
+        placing.keep_entries(self, self._per_prototype, kept)
         self._read_head(self._module)
         return self
 
@@ -350,6 +459,22 @@ class PartPrototypeClassifier(PrototypeClassifier):
         self._refit(self._module, data)
         self._read_head(self._module)
         return self
+
+
+def _choose(chosen: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return rows of `first` where chosen (P,), of `second` elsewhere."""
+    return np.where(chosen.reshape(-1, *[1] * (second.ndim - 1)), first, second)
+
+
+def learning_rate_factor(kind: str, start: int, n_epochs: int, epoch: int) -> float:
+    """Return the factor of the learning rate in an epoch, counted from `start`.
+
+    "step" is a tenth every five epochs, "cosine" half a cosine over all of them.
+    """
+    done = start + epoch
+    if kind == "step":
+        return float(0.1 ** (done // 5))
+    return 0.5 * (1.0 + math.cos(math.pi * min(done / n_epochs, 1.0)))
 
 
 def push(model) -> AtStart:

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from skorch.callbacks import LRScheduler
 from torch import nn
 
-from skproto.networks._base import PartPrototypeClassifier, phase_list, push
+from skproto.networks._alignment import AddAlignment, check_alignment
+from skproto.networks._base import (
+    PartPrototypeClassifier,
+    learning_rate_factor,
+    phase_list,
+    push,
+)
 from skproto.nn.losses import CrossEntropy
 from skproto.nn.part_losses import (
     ClusterCost,
     OffClassL1,
     PrototypeOrthogonality,
     SeparationCost,
+    ShallowDeepAlignment,
 )
 from skproto.nn.parts import PartPrototypeNetwork
 from skproto.training import Phase, TrainingData
 from skproto.utils import _parameters as rules
 
 # Similarities in whose space sites lie between 0 and 1, as in the paper.
-BOUNDED = ("log_l2", "linear")
+BOUNDED = ("log_l2", "linear", "dot")
 
 
 class ProtoPNetClassifier(PartPrototypeClassifier):
@@ -52,12 +60,15 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
         :math:`\log((d^2 + 1) / (d^2 + 10^{-4}))`; "cosine" is ten times the cosine and
         trains more reliably from scratch.
 
+        Prototypes of "dot" have length 1.
+
     pooling : {"max", "topk", "focal"}, default="max"
         How the similarities at the sites become one number: the largest, the mean of
-        the `top_k` largest, or the largest minus the mean.
+        the `top_k` largest, or the largest minus that of the mean distance. "focal"
+        needs samples of several sites.
 
     top_k : int, default=3
-        Sites that "topk" takes.
+        Sites that "topk" takes, at most as many as there are.
 
     head : {"class_linear", "nonneg", "grouped_softmax"}, default="class_linear"
         "class_linear" has free weights, "nonneg" weights of at least 0, and
@@ -73,8 +84,24 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
     orthogonality_weight : float, default=0.0
         Weight of the penalty on prototypes of one class that point the same way.
 
+    alignment_weight : float, default=0.0
+        Weight of the shallow-deep feature alignment (SDFA in [2]_, which takes 0.5):
+        sites alike in the deep map should be alike in a shallow one, too, so that a
+        prototype looks at what it sits on. It acts after the warm-up, and needs images
+        and an encoder that learns.
+
+    shallow_layer : str, default="auto"
+        Module of the encoder whose output is the shallow map, by its name in
+        ``encoder.named_modules()``. "auto" is the first block of "conv" and "vit";
+        other encoders need a name.
+
     l1 : float, default=1e-4
         Weight of the absolute weights between prototypes and other classes.
+
+    head_l2 : float, default=1e-3
+        Pull of the head's refit towards 1 from a prototype to its class and 0 to all
+        others. Larger values give weights nearer to these; without it weights grow
+        without need where the activations separate the classes.
 
     init : {"sample", "uniform"}, default="sample"
         Prototypes start at random sites of samples of their class, or, as in the
@@ -86,7 +113,7 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
 
     project_every : int or None, default=None
         Epochs between projections while training, as in the paper; None projects once,
-        at the end.
+        at the end. Needs ``project_prototypes=True``.
 
     project_prototypes : bool, default=True
         Whether every prototype is moved onto the nearest site of a training image of
@@ -294,13 +321,13 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
         cluster_weight=rules.real(0, ends="[)"),
         separation_weight=rules.real(0, ends="[)"),
         orthogonality_weight=rules.real(0, ends="[)"),
+        alignment_weight=rules.real(0, ends="[)"),
+        shallow_layer=rules.Rule(lambda value: isinstance(value, str), "a str"),
         init=rules.options("sample", "uniform"),
         warm_epochs=(rules.options("auto"), rules.integer(0)),
         project_every=(rules.none(), rules.integer(1)),
         schedule=rules.options("cosine", "step", "constant"),
     )
-    # Settings of the module that a successor changes.
-    _network_settings: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,
@@ -315,7 +342,10 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
         cluster_weight=0.8,
         separation_weight=0.08,
         orthogonality_weight=0.0,
+        alignment_weight=0.0,
+        shallow_layer="auto",
         l1=1e-4,
+        head_l2=1e-3,
         init="sample",
         warm_epochs="auto",
         project_every=None,
@@ -375,7 +405,10 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
         self.cluster_weight = cluster_weight
         self.separation_weight = separation_weight
         self.orthogonality_weight = orthogonality_weight
+        self.alignment_weight = alignment_weight
+        self.shallow_layer = shallow_layer
         self.l1 = l1
+        self.head_l2 = head_l2
         self.init = init
         self.warm_epochs = warm_epochs
         self.project_every = project_every
@@ -398,27 +431,43 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
 
     def _make_module(self, data: TrainingData) -> PartPrototypeNetwork:
         encoder = self._make_encoder(data)
-        n_prototypes = self.n_prototypes_per_class * data.n_classes
+        self._check_sites(encoder.n_sites)
+        if self.alignment_weight:
+            check_alignment(self, encoder)
         settings: dict[str, Any] = {}
         if self.pooling == "topk":
-            settings["pooling_options"] = {"k": min(self.top_k, encoder.n_sites)}
+            settings["pooling_options"] = {"k": self.top_k}
         if self.head == "class_linear":
             settings["head_options"] = {
                 "incorrect_weight": float(self.incorrect_weight)
             }
         module = PartPrototypeNetwork(
-            n_prototypes,
+            self.n_prototypes_per_class * data.n_classes,
             encoder.dim,
             data.n_classes,
             similarity=self.similarity,
             pooling=self.pooling,
             head=self.head,
+            unit_prototypes=self.similarity == "dot",
             encoder=encoder,
             **settings,
-            **self._network_settings,
         )
         module.set_prototypes(self._starting_points(module, data))
         return module
+
+    def _check_sites(self, n_sites: int) -> None:
+        """Raise where the pooling needs more sites than the encoder gives."""
+        if self.pooling == "topk" and self.top_k > n_sites:
+            raise ValueError(
+                f"The 'top_k' parameter of {type(self).__name__} must be at most the "
+                f"number of sites of a sample, {n_sites}. Got {self.top_k!r}."
+            )
+        if self.pooling == "focal" and n_sites < 2:
+            raise ValueError(
+                "pooling='focal' compares the best site with the mean of all and needs "
+                f"samples of several sites; those of {type(self).__name__} here have "
+                "one. Use pooling='max'."
+            )
 
     def _starting_points(self, module, data: TrainingData) -> torch.Tensor:
         """Random sites of random samples of each prototype's class, or uniform."""
@@ -426,6 +475,16 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
         if self.init == "uniform":
             return torch.from_numpy(data.rng.uniform(size=tuple(shape)))
         return class_sites(module, data, self.n_prototypes_per_class)
+
+    def _max_similarity(self) -> np.ndarray | None:
+        highest = self._module.similarity.max_value
+        if self.pooling != "max" or not np.isfinite(highest):
+            return None
+        return np.full(len(self.prototypes_), highest)
+
+    def _finish(self, module, data: TrainingData) -> None:
+        module.shallow_layer = None
+        super()._finish(module, data)
 
     # -- training ----------------------------------------------------------------------
 
@@ -446,10 +505,9 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
         n_joint = self.max_epochs_ - n_warm
         own = ("encoder.add_on", "prototypes", "similarity")
         phases = [Phase("warm-up", n_warm, float(self.lr), self.solver_, own)]
-        every = self.project_every or n_joint
-        for start in range(0, n_joint, max(every, 1)):
-            n_epochs = min(every, n_joint - start)
-            phases.append(self._joint(n_epochs))
+        every = max(self.project_every or n_joint, 1)
+        for start in range(0, n_joint, every):
+            phases.append(self._joint(start, min(every, n_joint - start), n_joint))
             if self.head_solver == "adam":
                 phases.append(self._last_layer())
         return phase_list(phases)
@@ -461,10 +519,17 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
         given = not isinstance(self.encoder_, str) and not self.frozen
         return min(5, self.max_epochs_ // 2) if given else 0
 
-    def _joint(self, n_epochs: int) -> Phase:
+    def _joint(self, start: int, n_epochs: int, n_joint: int) -> Phase:
+        """Epochs from `start` on of the `n_joint` in which all but the head moves."""
         rates = {}
         if self.encoder_lr is not None:
             rates["encoder.body"] = float(self.encoder_lr)
+        callbacks: tuple[Any, ...] = self._schedule(start, n_joint)
+        if start and self.project_prototypes and self.head_solver != "adam":
+            callbacks += (push(self),)
+        if self.alignment_weight:
+            term = ShallowDeepAlignment(weight=self.alignment_weight)
+            callbacks += (AddAlignment(term, self.shallow_layer),)
         return Phase(
             "joint",
             n_epochs,
@@ -472,16 +537,17 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
             self.solver_,
             ("encoder", "prototypes", "similarity"),
             rates,
-            self._schedule(n_epochs),
+            callbacks,
             {"encoder.add_on": 1e-3, "encoder.body": 1e-3},
         )
 
-    def _schedule(self, n_epochs: int) -> tuple[Any, ...]:
-        if self.schedule == "cosine":
-            return (LRScheduler("CosineAnnealingLR", T_max=n_epochs, last_epoch=-1),)
-        if self.schedule == "step":
-            return (LRScheduler("StepLR", step_size=5, gamma=0.1, last_epoch=-1),)
-        return ()
+    def _schedule(self, start: int, n_joint: int) -> tuple[Any, ...]:
+        if self.schedule == "constant":
+            return ()
+        factor = partial(learning_rate_factor, self.schedule, start, n_joint)
+        return (
+            LRScheduler("LambdaLR", event_name=None, lr_lambda=factor, last_epoch=-1),
+        )
 
     def _last_layer(self) -> Phase:
         callbacks = (push(self),) if self.project_prototypes else ()

@@ -76,12 +76,13 @@ def squared_distances_double(z: Tensor, p: Tensor, w: Tensor | None) -> Tensor:
     return squared.masked_fill(squared <= noise, 0.0).to(z.dtype)
 
 
+@torch.no_grad()
 def squared_distances_mixed(z: Tensor, p: Tensor, w: Tensor | None) -> Tensor:
     """Weighted squared distances in float32, rows near a prototype in float64.
 
     Which rows are near is seen in the product itself: where it cancels. Their
     distances are those of :func:`squared_distances_double`, 0 where z equals p. Needs
-    the values, so it can be neither differentiated nor traced.
+    the values, so it cannot be traced, and has no gradients.
 
     Parameters
     ----------
@@ -104,7 +105,7 @@ def squared_distances_mixed(z: Tensor, p: Tensor, w: Tensor | None) -> Tensor:
     norms = (wp * p).sum(1, keepdim=True)
     mass = torch.addmm(norms, weights, z.square().T)
     squared = torch.addmm(mass, wp, z.T, alpha=-2)
-    spare = torch.add(squared, mass, alpha=-_CANCELLATION).amin(dim=0)
+    spare = torch.add(squared, mass, alpha=-_CANCELLATION, out=mass).amin(dim=0)
     near = (spare <= 0).nonzero().squeeze(1)
     if len(near):
         block = torch.cat([near, near.new_zeros(-len(near) % _ROW_BLOCK)])

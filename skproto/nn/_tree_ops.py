@@ -140,7 +140,7 @@ def presence(squared: Tensor, log_radius: Tensor | None, sharpness: float) -> Te
     """
     if log_radius is None:
         return torch.exp(-root(squared))
-    return torch.exp2(-_bits(squared, log_radius, sharpness))
+    return _bits(squared, log_radius, sharpness).neg_().exp2_()
 
 
 class LevelRouter(nn.Module):
@@ -163,6 +163,7 @@ class LevelRouter(nn.Module):
                 index = torch.from_numpy(np.flatnonzero(chosen))
                 self.register_buffer(f"{name}_{number}", index, persistent=False)
             self._sizes.append(int(is_inner.sum()))
+        self._n_leaves = structure.n_leaves
 
     def forward(self, log_left: Tensor, log_right: Tensor) -> Tensor:
         """Return the log probability of reaching each leaf.
@@ -188,6 +189,7 @@ class LevelRouter(nn.Module):
             level = (level.unsqueeze(2) + edge).flatten(1)
         return leaves[0] if len(leaves) == 1 else torch.cat(leaves, dim=1)
 
+    @torch.no_grad()
     def multiply(self, right: Tensor) -> Tensor:
         """Return the probability of reaching each leaf, without logarithms.
 
@@ -199,29 +201,31 @@ class LevelRouter(nn.Module):
         Returns
         -------
         path : Tensor of shape (n, n_leaves)
-            Rows sum to 1; products under the smallest float are 0. A transposed view.
+            Rows sum to 1; products under the smallest float are 0. A transposed view,
+            without gradients.
         """
+        n = len(right)
         edges = right.T.contiguous().split(self._sizes)
-        level = right.new_ones(1, right.shape[0])
-        leaves = []
+        path = right.new_empty(self._n_leaves, n)
+        unfilled, level = path, right.new_ones(1, n)
         for number, (size, edge) in enumerate(zip(self._sizes, edges, strict=True)):
             if size < len(level):
                 leaf = self.get_buffer(f"leaf_{number}")
-                leaves.append(level.index_select(0, leaf) if size else level)
+                torch.index_select(level, 0, leaf, out=unfilled[: len(leaf)])
+                unfilled = unfilled[len(leaf) :]
                 level = level.index_select(0, self.get_buffer(f"inner_{number}"))
-            level = _divide(level, edge)
-        return (leaves[0] if len(leaves) == 1 else torch.cat(leaves)).T
-
-
-def _divide(level: Tensor, edge: Tensor) -> Tensor:
-    """Divide the probability of nodes (m, n) between their children (2 m, n)."""
-    if torch.is_grad_enabled():
-        present = level * edge
-        return torch.stack((level - present, present), dim=1).flatten(0, 1)
-    children = level.new_empty(len(level), 2, level.shape[1])
-    present = torch.mul(level, edge, out=children[:, 1])
-    torch.sub(level, present, out=children[:, 0])
-    return children.flatten(0, 1)
+            if not size:
+                break
+            # Children that all are leaves go where they belong at once.
+            children = unfilled
+            if self._sizes[number + 1]:
+                children = right.new_empty(2 * size, n)
+            present = torch.mul(level, edge, out=children[1::2])
+            torch.sub(level, present, out=children[::2])
+            if children is unfilled:
+                break
+            level = children
+        return path.T
 
 
 def greedy_leaves(structure: TreeStructure, right: Tensor) -> Tensor:

@@ -261,6 +261,17 @@ def test_scores_follow_from_the_distances(metric):
     assert torch.equal(outputs["scores"].argmax(1), nearest)
 
 
+@pytest.mark.parametrize("mixture", [False, True])
+@pytest.mark.parametrize("labels", [(0, 0, 1, 1, 2), (0, 2, 1, 0, 2, 2), (1, 0)])
+def test_light_prediction_has_the_same_bits(labels, mixture):
+    net, x, _ = random_network(3, "euclidean", labels=labels, mixture=mixture)
+    with torch.no_grad():
+        outputs, light = net(x), net.predict(x)
+    assert {"scores", "nearness"} < set(light) < set(outputs)
+    assert all(torch.equal(value, outputs[key]) for key, value in light.items())
+    torch.testing.assert_close(net(x)["scores"].detach(), outputs["scores"])
+
+
 def test_unknown_metric_is_named():
     with pytest.raises(ValueError, match=r"metric must be one of .* Got 'cosine'"):
         LVQMetric(2, "cosine")

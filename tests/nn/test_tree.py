@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skproto.nn import _tree_distances as distances
 from skproto.nn import _tree_ops as ops
 from skproto.nn import tree as trees
 from skproto.nn.tree import SoftPrototypeTree, TreeStructure
@@ -353,6 +354,34 @@ def test_greedy_equals_walking_down(structure, seed):
                 node
             ]
         assert structure.leaf[node] == leaf
+
+
+@quick
+@given(structures(), st.integers(0, 1000))
+def test_prediction_without_logarithms_equals_the_forward_pass(structure, seed):
+    tree = random_tree(structure, seed).eval()
+    x, _ = data(seed=seed)
+    outputs, light, lightest = tree(x), tree.evaluate(x), tree.predict(x)
+    path = tree.leaf_probabilities(outputs)
+    torch.testing.assert_close(path.float(), outputs["log_path"].exp())
+    torch.testing.assert_close(path.sum(1), torch.ones(len(x)).double())
+    torch.testing.assert_close(light["scores"].float(), outputs["scores"])
+    torch.testing.assert_close(light["activations"], outputs["activations"])
+    assert torch.equal(light["scores"], lightest["scores"])
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_rows_near_a_prototype_are_measured_in_float64(weighted):
+    g = generator(1)
+    z = torch.randn(300, 20, generator=g)
+    p, w = z[:7].clone(), torch.rand(7, 20, generator=g) if weighted else None
+    z[7:14] = p * (1 + 1e-3 * torch.randn(7, 20, generator=g))
+    exact = distances.squared_distances_double(z, p, w)
+    mixed = distances.squared_distances_mixed(z, p, w)
+    rows = torch.arange(7)
+    assert (mixed[rows, rows] == 0).all()
+    assert (mixed[rows + 7, rows] == exact[rows + 7, rows]).all()
+    torch.testing.assert_close(mixed, exact, rtol=5e-5, atol=0)
 
 
 def test_contributions_of_the_leaves_sum_to_the_scores():

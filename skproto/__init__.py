@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from skproto.base import PrototypeClassifier
     from skproto.explanation import Explanation, GlobalExplanation
     from skproto.networks import (
+        PIPNetClassifier,
         ProtoPNetClassifier,
+        ProtoPoolClassifier,
         PrototypeAutoencoder,
         PrototypeAutoencoderClassifier,
     )
@@ -47,7 +49,9 @@ __all__ = [
     "GLVQClassifier",
     "GMLVQClassifier",
     "GlobalExplanation",
+    "PIPNetClassifier",
     "ProtoPNetClassifier",
+    "ProtoPoolClassifier",
     "ProtoTreeClassifier",
     "ProtoTreeEnsembleClassifier",
     "PrototypeAutoencoder",
@@ -88,7 +92,9 @@ _HOMES = {
     "GLVQClassifier": "shallow",
     "GMLVQClassifier": "shallow",
     "GlobalExplanation": "explanation",
+    "PIPNetClassifier": "networks",
     "ProtoPNetClassifier": "networks",
+    "ProtoPoolClassifier": "networks",
     "ProtoTreeClassifier": "trees",
     "ProtoTreeEnsembleClassifier": "trees",
     "PrototypeAutoencoder": "networks",

@@ -159,7 +159,7 @@ class PrototypePredictor(
                     if keys is None or key in keys:
                         value = value[: len(scaled)].cpu().numpy()
                         parts.setdefault(key, []).append(value)
-        outputs = {key: np.concatenate(values) for key, values in parts.items()}
+        outputs = {key: np.concatenate(parts.pop(key)) for key in list(parts)}
         if "scores" in outputs:
             outputs["scores"] = outputs["scores"].astype(np.float64)
             if not np.isfinite(outputs["scores"]).all():

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from skproto.base import PrototypeClassifier
     from skproto.explanation import Explanation, GlobalExplanation
     from skproto.networks import (
+        DeformableProtoPNetClassifier,
         PIPNetClassifier,
         ProtoPNetClassifier,
         ProtoPoolClassifier,
         PrototypeAutoencoder,
         PrototypeAutoencoderClassifier,
+        TesNetClassifier,
     )
     from skproto.shallow import (
         CBCClassifier,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CBCClassifier",
+    "DeformableProtoPNetClassifier",
     "Explanation",
     "GLVQClassifier",
     "GMLVQClassifier",
@@ -59,6 +62,7 @@ __all__ = [
     "PrototypeClassifier",
     "RBFClassifier",
     "RSLVQClassifier",
+    "TesNetClassifier",
     "__version__",
     "explanation",
     "networks",
@@ -88,6 +92,7 @@ _SUBMODULES = frozenset(
 # Where each public class is defined.
 _HOMES = {
     "CBCClassifier": "shallow",
+    "DeformableProtoPNetClassifier": "networks",
     "Explanation": "explanation",
     "GLVQClassifier": "shallow",
     "GMLVQClassifier": "shallow",
@@ -102,6 +107,7 @@ _HOMES = {
     "PrototypeClassifier": "base",
     "RBFClassifier": "shallow",
     "RSLVQClassifier": "shallow",
+    "TesNetClassifier": "networks",
 }
 
 

@@ -42,9 +42,11 @@ class PartPrototypeClassifier(PrototypeClassifier):
     Hooks beyond those of the template:
 
     - :meth:`_owners` says of which classes the source of a prototype must be;
+    - :meth:`_head_name` says which convex problem the refit of the head is;
     - :meth:`_head_center` gives the weights that the refit pulls towards;
     - :meth:`_max_similarity` gives the activation of a prototype's own source;
-    - :meth:`_part_places` says where the parts are, if the module's "sites" do not.
+    - :meth:`_part_places` and :meth:`_source_places` say where parts are in samples
+      and behind prototypes, if the module's "sites" do not.
     """
 
     _auto_encoders: ClassVar[dict[str, str]] = {"table": "mlp", "image": "conv"}
@@ -158,7 +160,7 @@ class PartPrototypeClassifier(PrototypeClassifier):
 
     def _refit(self, module, data: TrainingData) -> None:
         """Fit the linear head to fixed activations: one convex problem."""
-        name = module.config.get("head", "class_linear")
+        name = self._head_name(module)
         if name not in SOLVABLE:
             return
         solution = solve_head(
@@ -173,6 +175,11 @@ class PartPrototypeClassifier(PrototypeClassifier):
         )
         with torch.no_grad():
             module.head.weight.copy_(torch.from_numpy(solution.weight))
+
+    def _head_name(self, module) -> str | None:
+        """Return by which rule the head is fitted; others than `SOLVABLE` are left."""
+        name: str | None = module.config.get("head")
+        return name
 
     def _measured(self, module, data: TrainingData) -> np.ndarray:
         """Return activations (n, P), those of the last pass where there are such."""

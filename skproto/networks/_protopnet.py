@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -307,7 +307,11 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
     (1, 2, 2)
     """
 
-    _module_class = PartPrototypeNetwork
+    _module_class: ClassVar[type[nn.Module]] = PartPrototypeNetwork
+    # Parts of the module that learn in joint training, and those that `encoder_lr` is
+    # for.
+    _moving: ClassVar[tuple[str, ...]] = ("encoder", "prototypes", "similarity")
+    _slow: ClassVar[tuple[str, ...]] = ("encoder.body",)
     _parameter_rules = PartPrototypeClassifier._parameter_rules.extended(
         n_prototypes_per_class=rules.integer(1),
         prototype_dim=(rules.none(), rules.integer(1)),
@@ -429,7 +433,11 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
             dim, self.prototype_dim, bounded=self.similarity in BOUNDED
         )
 
-    def _make_module(self, data: TrainingData) -> PartPrototypeNetwork:
+    @property
+    def _encodes(self) -> bool:
+        return self.prototype_dim is not None or super()._encodes
+
+    def _make_module(self, data: TrainingData) -> nn.Module:
         encoder = self._make_encoder(data)
         self._check_sites(encoder.n_sites)
         if self.alignment_weight:
@@ -503,14 +511,21 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
     def _phases(self) -> list[Phase]:
         n_warm = self._warm_epochs()
         n_joint = self.max_epochs_ - n_warm
+        return phase_list([self._warm_up(n_warm), *self._stretches(0, n_joint)])
+
+    def _warm_up(self, n_epochs: int) -> Phase:
         own = ("encoder.add_on", "prototypes", "similarity")
-        phases = [Phase("warm-up", n_warm, float(self.lr), self.solver_, own)]
+        return Phase("warm-up", n_epochs, float(self.lr), self.solver_, own)
+
+    def _stretches(self, first: int, n_joint: int) -> list[Phase]:
+        """Epochs from `first` to `n_joint` with projections between them."""
+        phases = []
         every = max(self.project_every or n_joint, 1)
-        for start in range(0, n_joint, every):
+        for start in range(first, n_joint, every):
             phases.append(self._joint(start, min(every, n_joint - start), n_joint))
             if self.head_solver == "adam":
                 phases.append(self._last_layer())
-        return phase_list(phases)
+        return phases
 
     def _warm_epochs(self) -> int:
         if self.warm_epochs != "auto":
@@ -523,7 +538,7 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
         """Epochs from `start` on of the `n_joint` in which all but the head moves."""
         rates = {}
         if self.encoder_lr is not None:
-            rates["encoder.body"] = float(self.encoder_lr)
+            rates = dict.fromkeys(self._slow, float(self.encoder_lr))
         callbacks: tuple[Any, ...] = self._schedule(start, n_joint)
         if start and self.project_prototypes and self.head_solver != "adam":
             callbacks += (push(self),)
@@ -535,7 +550,7 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
             n_epochs,
             float(self.lr),
             self.solver_,
-            ("encoder", "prototypes", "similarity"),
+            self._moving,
             rates,
             callbacks,
             {"encoder.add_on": 1e-3, "encoder.body": 1e-3},
@@ -572,7 +587,7 @@ def add_on_layers(n_inputs: int, dim: int, *, bounded: bool) -> nn.Sequential:
 
 
 def class_sites(module, data: TrainingData, n_per_class: int) -> torch.Tensor:
-    """Random sites (P, D) of random samples, `n_per_class` of each class in turn."""
+    """Random sites of random samples, `n_per_class` of each class in turn."""
     chosen = []
     for code in range(data.n_classes):
         members = np.flatnonzero(np.asarray(data.y) == code)
@@ -587,7 +602,8 @@ def class_sites(module, data: TrainingData, n_per_class: int) -> torch.Tensor:
     with torch.no_grad():
         for start in range(0, len(index), 64):
             part = slice(start, start + 64)
-            z = module.encoder(torch.from_numpy(data.dense(index[part])))
+            x = torch.from_numpy(data.dense(index[part]))
+            z = module.candidates(x.to(module.prototypes.device))
             points.append(z[np.arange(len(z)), sites[part]])
     module.train(training)
     return torch.cat(points)

@@ -76,9 +76,10 @@ class PrototypeAutoencoder(
         Dimension of the code. "auto" takes the lesser of 16 and twice the number of
         features, for images about 40.
 
-    lambda_recon, lambda_r1, lambda_r2 : float, default=5, 1, 1
+    lambda_recon, lambda_r1, lambda_r2 : float, default=20, 0.1, 0.1
         Weights of the reconstruction, of prototypes near samples and of samples near
-        prototypes.
+        prototypes. Without classes nothing but the reconstruction keeps codes apart:
+        smaller ones of it, or larger ones of the others, draw all codes together.
 
     normalize_losses : bool, default=True
         Whether the reconstruction error is divided by that of the mean sample, and
@@ -188,12 +189,12 @@ class PrototypeAutoencoder(
 
     Examples
     --------
-    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.datasets import load_wine
     >>> from sklearn.linear_model import LogisticRegression
     >>> from sklearn.pipeline import make_pipeline
     >>> from skproto.networks import PrototypeAutoencoder
-    >>> X, y = load_iris(return_X_y=True)
-    >>> coder = PrototypeAutoencoder(6, max_epochs=20, random_state=0)
+    >>> X, y = load_wine(return_X_y=True)
+    >>> coder = PrototypeAutoencoder(9, max_epochs=40, random_state=0)
     >>> model = make_pipeline(coder, LogisticRegression(max_iter=1000)).fit(X, y)
     >>> model.score(X, y) > 0.9
     True
@@ -210,9 +211,9 @@ class PrototypeAutoencoder(
         decoder="auto",
         decoder_output="auto",
         latent_dim="auto",
-        lambda_recon=5.0,
-        lambda_r1=1.0,
-        lambda_r2=1.0,
+        lambda_recon=20.0,
+        lambda_r1=0.1,
+        lambda_r2=0.1,
         normalize_losses=True,
         init="kmeans",
         transform_output="distance",

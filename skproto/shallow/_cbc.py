@@ -67,10 +67,12 @@ class CBCClassifier(RBFNetworkClassifier):
         "squared" is the Gaussian :math:`q = 2`; "metric" is :math:`q = 1`, whose
         certificates reach further.
 
-    sigma : "auto", float or array-like of shape (n_prototypes,), default="auto"
-        Widths at the start, in the scaled space to the power q. "auto" derives each
-        from the mean :math:`\mu` and spread :math:`s` of the distances to the samples:
-        :math:`\sigma = -(\mu + s) / \ln p_0`.
+    sigma : {"auto", "local", "spread"}, float or array-like, default="auto"
+        Widths at the start, in the scaled space to the power q: a rule, one number or
+        one for each prototype. "spread", which "auto" stands for, derives each from
+        the mean :math:`\mu` and spread :math:`s` of the distances to all samples:
+        :math:`\sigma = -(\mu + s) / \ln p_0`. "local" takes the mean distance to the
+        three prototypes nearest to each.
 
     shared_sigma : bool, default=False
         Whether all prototypes share one width.
@@ -79,8 +81,9 @@ class CBCClassifier(RBFNetworkClassifier):
         Whether the widths are learned.
 
     p0 : float, default=0.3
-        Detection at one spread beyond the mean distance, for ``sigma="auto"``. Smaller
-        values make narrower kernels, whose detections are small for most samples.
+        Detection at one spread beyond the mean distance, for ``sigma="spread"``.
+        Smaller values make narrower kernels, whose detections are small for most
+        samples.
 
     loss : {"nll", "margin", "robust"}, default="nll"
         "nll" is the negative log likelihood of the normalised scores. "margin" asks
@@ -221,6 +224,9 @@ class CBCClassifier(RBFNetworkClassifier):
     prototype_sample_labels_ : ndarray of shape (n_prototypes,)
         Class labels of those training samples.
 
+    prototype_sites_ : ndarray of shape (n_prototypes,)
+        Position in that sample to which the prototype is nearest; 0 on tables.
+
     projection_distance_ : ndarray of shape (n_prototypes,)
         Distance from prototype to sample in the scaled space, 0 after projection.
 
@@ -255,8 +261,14 @@ class CBCClassifier(RBFNetworkClassifier):
         With ``metric="relevance"``: share of every scaled feature in the distance, of
         sum 1; of every dimension of the embedding with an encoder.
 
+    encoder_ : str, nn.Module, callable or None
+        Encoder that "auto" was resolved to.
+
     metric_ : str
         Metric that "auto" was resolved to.
+
+    sigma_rule_ : str or None
+        Rule that "auto" was resolved to; None where `sigma` gives the widths.
 
     net_ : skorch.NeuralNet
         The trained net.

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from skproto.shallow._annealing import Annealing
 from skproto.shallow._rbf_network import RBFNetworkClassifier
+from skproto.training import Phase
 from skproto.utils import _parameters as rules
 
 # Start of the head: weight (linear) or logit (convex) of a prototype's own class.
 OWN_WEIGHT = 2.0
+
+# Learning rate of an encoder relative to that of prototypes and head.
+ENCODER_SHARE = 0.4
+
+# From this many samples solver="auto" takes mini-batches: as good in less time.
+MINI_BATCH_SAMPLES = 5_000
 
 # Losses that go with a head, the default first. Agreements of the convex head are
 # probabilities; the scores of the linear head are logits.
@@ -52,10 +62,14 @@ class RBFClassifier(RBFNetworkClassifier):
         "squared" is the Gaussian :math:`q = 2`; "metric" is :math:`q = 1`, whose
         certificates reach further.
 
-    sigma : "auto", float or array-like of shape (n_prototypes,), default="auto"
-        Widths at the start, in the scaled space to the power q. "auto" derives each
-        from the mean :math:`\mu` and spread :math:`s` of the distances to the samples:
-        :math:`\sigma = -(\mu + s) / \ln p_0`.
+    sigma : {"auto", "local", "spread"}, float or array-like, default="auto"
+        Widths at the start, in the scaled space to the power q: a rule, one number or
+        one for each prototype. "local" takes the mean distance to the three
+        prototypes nearest to each, which is narrow where prototypes are dense.
+        "spread" derives each from the mean :math:`\mu` and spread :math:`s` of the
+        distances to all samples: :math:`\sigma = -(\mu + s) / \ln p_0`. "auto" is
+        "local" for dense tables of at least 1,500 samples and the linear head, without
+        an encoder and unless the loss is "robust", and "spread" otherwise.
 
     shared_sigma : bool, default=False
         Whether all prototypes share one width.
@@ -64,8 +78,8 @@ class RBFClassifier(RBFNetworkClassifier):
         Whether the widths are learned.
 
     p0 : float, default=0.01
-        Detection at one spread beyond the mean distance, for ``sigma="auto"``. Smaller
-        values make narrower kernels.
+        Detection at one spread beyond the mean distance, for ``sigma="spread"``.
+        Smaller values make narrower kernels.
 
     loss : {"auto", "cross_entropy", "nll", "margin", "robust"}, default="auto"
         "auto" is "cross_entropy" for the linear and "nll", the negative log likelihood
@@ -127,15 +141,17 @@ class RBFClassifier(RBFNetworkClassifier):
     solver : {"auto", "lbfgs", "adam", "adamw"}, default="auto"
         "lbfgs" uses all samples at once with a strong Wolfe line search, merges
         duplicates and does not depend on the order of the samples; the others take
-        mini-batches. "auto" takes "lbfgs" for dense X of up to 2,000,000 entries
-        unless the loss or early stopping asks for mini-batches.
+        mini-batches. "auto" takes "lbfgs" for dense X of less than 5,000 samples (with
+        an encoder, of any number) and up to 2,000,000 entries unless the loss or early
+        stopping asks for mini-batches.
 
     max_epochs : int or "auto", default="auto"
         Passes over the data; iterations for "lbfgs". "auto" stands for 100 with
         "lbfgs" and for about 1,500 steps, between 30 and 300 epochs, otherwise.
 
-    lr : float, default=0.02
-        Learning rate of the mini-batch solvers. Too large a value makes the loss
+    lr : float, default=0.05
+        Learning rate at which the mini-batch solvers start; it falls to 0 along half a
+        cosine. An encoder gets two fifths of it. Too large a value makes the loss
         non-finite, which stops training with an error.
 
     batch_size : int, default=512
@@ -202,6 +218,9 @@ class RBFClassifier(RBFNetworkClassifier):
     prototype_sample_labels_ : ndarray of shape (n_prototypes,)
         Class labels of those training samples.
 
+    prototype_sites_ : ndarray of shape (n_prototypes,)
+        Position in that sample to which the prototype is nearest; 0 on tables.
+
     projection_distance_ : ndarray of shape (n_prototypes,)
         Distance from prototype to sample in the scaled space, 0 after projection.
 
@@ -228,8 +247,14 @@ class RBFClassifier(RBFNetworkClassifier):
         With ``metric="relevance"``: share of every scaled feature in the distance, of
         sum 1; of every dimension of the embedding with an encoder.
 
+    encoder_ : str, nn.Module, callable or None
+        Encoder that "auto" was resolved to.
+
     metric_ : str
         Metric that "auto" was resolved to.
+
+    sigma_rule_ : str or None
+        Rule that "auto" was resolved to; None where `sigma` gives the widths.
 
     net_ : skorch.NeuralNet
         The trained net.
@@ -305,7 +330,7 @@ class RBFClassifier(RBFNetworkClassifier):
         standardize=True,
         solver="auto",
         max_epochs="auto",
-        lr=0.02,
+        lr=0.05,
         batch_size=512,
         class_weight=None,
         early_stopping=False,
@@ -357,6 +382,29 @@ class RBFClassifier(RBFNetworkClassifier):
 
     def _auto_counts(self, n_samples) -> np.ndarray:
         return np.clip(np.rint(0.75 * np.sqrt(n_samples)), 10, 50).astype(int)
+
+    def _auto_sigma(self, X) -> str:
+        # Narrow kernels fit better and are certified for less; convex weights gain
+        # nothing from them.
+        fits = self.head == "linear" and self.loss != "robust" and not self._encodes
+        return "local" if fits and self._has_many(X) else "spread"
+
+    def _auto_solver(self, X) -> str:
+        many = X.shape[0] >= MINI_BATCH_SAMPLES and not self._encodes
+        return "adam" if many else super()._auto_solver(X)
+
+    def _phases(self) -> list[Phase]:
+        phases = super()._phases()
+        if self.solver_ == "lbfgs":
+            return phases
+        return [self._annealed(phase) for phase in phases]
+
+    def _annealed(self, phase: Phase) -> Phase:
+        rates = dict(phase.group_lr)
+        if self._encodes:
+            rates["encoder"] = ENCODER_SHARE * phase.lr
+        callbacks = (*phase.callbacks, Annealing(phase.max_epochs))
+        return replace(phase, group_lr=rates, callbacks=callbacks)
 
     def _head(self) -> str:
         return self.head

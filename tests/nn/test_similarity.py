@@ -7,8 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skproto.nn import similarity
 from skproto.nn.similarity import (
     RBFKernel,
+    local_widths,
     map_sites,
     root,
     squared_distances,
@@ -99,3 +101,30 @@ def test_width_rule_weighs_samples():
 def test_width_rule_never_returns_zero():
     sigma = width_rule(torch.zeros(4, 2, dtype=DOUBLE), 0.01, torch.ones(4))
     assert (sigma > 0).all()
+
+
+def test_local_widths_are_the_distances_nearby():
+    prototypes = torch.tensor([[0.0], [1.0], [3.0], [9.0]], dtype=DOUBLE)
+    squared = local_widths(prototypes, 2, n_neighbors=2)
+    assert squared.tolist() == pytest.approx([5.0, 2.5, 6.5, 50.0])
+    plain = local_widths(prototypes, 1, n_neighbors=2)
+    assert plain.tolist() == pytest.approx([2.0, 1.5, 2.5, 7.0])
+    # Fewer others than neighbours asked for: all of them count.
+    assert local_widths(prototypes[:2], 2).tolist() == pytest.approx([1.0, 1.0])
+
+
+def test_local_widths_of_many_prototypes_agree_with_few(monkeypatch):
+    prototypes = torch.randn(
+        50, 3, dtype=DOUBLE, generator=torch.Generator().manual_seed(0)
+    )
+    whole = local_widths(prototypes, 2)
+    monkeypatch.setattr(similarity, "NEIGHBOR_ROWS", 7)
+    torch.testing.assert_close(local_widths(prototypes, 2), whole)
+
+
+def test_local_widths_of_coinciding_prototypes_are_positive():
+    prototypes = torch.tensor([[0.0], [0.0], [10.0], [10.0]], dtype=DOUBLE)
+    share = similarity.MIN_NEIGHBOR_SHARE * 200.0 / 3.0
+    sigma = local_widths(prototypes, 2, n_neighbors=1)
+    assert sigma.tolist() == pytest.approx([share] * 4)
+    assert (local_widths(torch.zeros(3, 2), 1) > 0).all()

@@ -10,6 +10,7 @@ from sklearn.datasets import load_iris, load_wine, make_classification
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from skorch.callbacks import Callback
 
 from skproto import CBCClassifier, RBFClassifier
 
@@ -146,6 +147,63 @@ def test_width_rule_uses_the_data():
     np.testing.assert_allclose(
         wide.sigma_ / narrow.sigma_, np.log(1e-6) / np.log(0.5), rtol=1e-5
     )
+
+
+def test_local_widths_come_from_the_prototypes_nearby():
+    X, y = IRIS
+    model = RBFClassifier(2, sigma="local", max_epochs=0, random_state=0).fit(X, y)
+    assert model.sigma_rule_ == "local"
+    Z = (model.prototypes_ - model.center_) / model.scale_
+    squared = np.sort(((Z[:, None] - Z) ** 2).sum(-1), axis=1)
+    floor = 0.02 * Z.var(axis=0, ddof=1).sum()
+    expected = np.maximum(squared[:, 1:4], floor).mean(axis=1)
+    np.testing.assert_allclose(model.sigma_, expected, rtol=1e-4)
+
+
+def test_one_prototype_has_no_neighbours():
+    X, y = IRIS
+    model = RBFClassifier(n_prototypes=1, sigma="local", random_state=0).fit(X, y)
+    assert model.sigma_[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("params", "n_samples", "rule", "metric", "solver"),
+    [
+        ({}, 1_499, "spread", "euclidean", "lbfgs"),
+        ({}, 1_500, "local", "relevance", "lbfgs"),
+        ({}, 5_000, "local", "relevance", "adam"),
+        ({"head": "convex"}, 1_500, "spread", "relevance", "lbfgs"),
+        ({"loss": "robust"}, 1_500, "spread", "relevance", "adam"),
+        ({"sigma": 2.0}, 1_500, None, "relevance", "lbfgs"),
+        ({"sigma": "spread"}, 1_500, "spread", "relevance", "lbfgs"),
+    ],
+    ids=str,
+)
+def test_defaults_follow_the_number_of_samples(params, n_samples, rule, metric, solver):
+    rng = np.random.RandomState(0)
+    X, y = rng.randn(n_samples, 3), rng.randint(2, size=n_samples)
+    model = RBFClassifier(2, max_epochs=0, random_state=0).set_params(**params)
+    model.fit(X, y)
+    found = (model.sigma_rule_, model.metric_, model.solver_)
+    assert found == (rule, metric, solver)
+
+
+def test_learning_rate_falls_along_a_cosine():
+    rates = []
+
+    class Watch(Callback):
+        def on_batch_begin(self, net, training=False, **kwargs):
+            rates.append(net.optimizer_.param_groups[0]["lr"])
+
+    X, y = IRIS
+    model = RBFClassifier(
+        2, solver="adam", lr=0.1, max_epochs=4, net_params={"callbacks": [Watch()]}
+    )
+    model.fit(X, y)
+    expected = 0.05 * (1 + np.cos(np.pi * np.arange(4) / 4))
+    np.testing.assert_allclose(rates, expected)
+    model.set_params(warm_start=True).fit(X, y)
+    np.testing.assert_allclose(rates[4:], expected)
 
 
 def test_given_points_are_the_start():

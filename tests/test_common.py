@@ -22,6 +22,7 @@ BRIEF = {
     "CBCClassifier": {"max_epochs": 50},
     "GLVQClassifier": {"max_epochs": 50},
     "GMLVQClassifier": {"max_epochs": 50},
+    "PIPNetClassifier": {"max_epochs": 40},
     "RBFClassifier": {"max_epochs": 50},
     "RSLVQClassifier": {"max_epochs": 50},
     "ProtoTreeClassifier": {"depth": 3, "max_epochs": 20},
@@ -112,6 +113,13 @@ OWN_DEFAULTS = {
     "class_weight": "None everywhere but where an ensemble balances each bootstrap.",
     "prune_threshold": "A share of components, or a probability of a leaf.",
     "solver": "Trees are trained in batches only.",
+    "augment": "PIP-Net compares two views of a sample.",
+    "head_epochs": "Epochs of the last layer: a warm-up in PIP-Net, the paper's refit elsewhere.",
+    "max_epochs": "Networks of prototype parts refit their head after a fixed number.",
+    "n_prototypes": "Optional where classes own prototypes by default.",
+    "orthogonality_weight": "Of prototypes, parts, subspaces or slots.",
+    "pooling": "Shared prototypes are focal where there are several sites.",
+    "similarity": "ProtoPool mixes distances as its paper does.",
 }
 
 

@@ -40,6 +40,9 @@ CHANNELS_PER_CLASS, MIN_CHANNELS, MAX_CHANNELS = 6, 16, 1024
 # Largest change of colours that makes two views of an image.
 VIEW_COLOR = 0.2
 
+# Steps that max_epochs="auto" aims at, and the fewest and the most epochs.
+AUTO_STEPS, MIN_EPOCHS, MAX_EPOCHS = 500, 25, 250
+
 # Share of the epochs that pretraining takes.
 PRETRAINING_SHARE = 0.2
 
@@ -76,7 +79,7 @@ class PIPNetClassifier(PrototypeClassifier):
         Smallest presence that counts outside of training. Larger values abstain more
         often.
 
-    alignment_weight : float, default=1.0
+    agreement_weight : float, default=1.0
         Weight of the disagreement between two views. The paper has 5 with an encoder
         that was trained before; one from random weights then settles on its channels
         before the classes have a say.
@@ -139,8 +142,9 @@ class PIPNetClassifier(PrototypeClassifier):
     solver : {"auto", "adam", "adamw"}, default="auto"
         Optimiser on mini-batches; "auto" is "adam".
 
-    max_epochs : int or "auto", default=25
-        Passes over the data, all phases together.
+    max_epochs : int or "auto", default="auto"
+        Passes over the data, all phases together. "auto" is 25, and with few samples
+        as many, up to 250, as make 500 steps.
 
     lr : float, default=0.01
         Learning rate of the layer that makes the channels. The paper has 0.005.
@@ -261,8 +265,8 @@ class PIPNetClassifier(PrototypeClassifier):
     not convex in its weights.
 
     Differs from the paper in its defaults for encoders that start from random weights:
-    learning rates, the weight of the alignment, and 25 epochs in place of 70.
-    ``n_prototypes=None, alignment_weight=5.0, lr=0.005, pretrain_epochs=10,
+    learning rates, the weight of the agreement, and fewer epochs than 70.
+    ``n_prototypes=None, agreement_weight=5.0, lr=0.005, pretrain_epochs=10,
     max_epochs=70`` with an encoder that was trained before is the paper. Differs from
     its code in that evaluating never changes weights, which the code shrinks for every
     batch that it evaluates.
@@ -276,17 +280,17 @@ class PIPNetClassifier(PrototypeClassifier):
     --------
     >>> from sklearn.datasets import load_digits
     >>> from skproto.networks import PIPNetClassifier
-    >>> X, y = load_digits(n_class=4, return_X_y=True)
+    >>> X, y = load_digits(n_class=3, return_X_y=True)
     >>> images = X.reshape(-1, 8, 8)
-    >>> model = PIPNetClassifier(max_epochs=12, random_state=0)
-    >>> model = model.fit(images[:400], y[:400])
-    >>> bool(model.score(images[400:], y[400:]) > 0.9)
+    >>> model = PIPNetClassifier(max_epochs=30, random_state=0)
+    >>> model = model.fit(images[:300], y[:300])
+    >>> bool(model.score(images[300:], y[300:]) > 0.9)
     True
     >>> bool((model.class_weights_ >= 0).all())
     True
-    >>> model.predict(images[400:402], abstain=-1).shape
+    >>> model.predict(images[300:302], abstain=-1).shape
     (2,)
-    >>> model.explain(images[400:401]).verify()
+    >>> model.explain(images[300:301]).verify()
     """
 
     _explanation_class: ClassVar[type] = PresenceExplanation
@@ -309,7 +313,7 @@ class PIPNetClassifier(PrototypeClassifier):
     _parameter_rules = PrototypeClassifier._parameter_rules.extended(
         n_prototypes=(rules.options("auto"), rules.none(), rules.integer(1)),
         threshold=rules.real(0, 1, ends="[)"),
-        alignment_weight=rules.real(0, ends="[)"),
+        agreement_weight=rules.real(0, ends="[)"),
         presence_weight=rules.real(0, ends="[)"),
         classification_weight=rules.real(0),
         shrink=rules.real(0, ends="[)"),
@@ -327,7 +331,7 @@ class PIPNetClassifier(PrototypeClassifier):
         n_prototypes="auto",
         *,
         threshold=0.1,
-        alignment_weight=1.0,
+        agreement_weight=1.0,
         presence_weight=2.0,
         classification_weight=2.0,
         shrink=1e-3,
@@ -343,7 +347,7 @@ class PIPNetClassifier(PrototypeClassifier):
         augment="auto",
         standardize=True,
         solver="auto",
-        max_epochs=25,
+        max_epochs="auto",
         lr=0.01,
         batch_size=64,
         class_weight=None,
@@ -378,7 +382,7 @@ class PIPNetClassifier(PrototypeClassifier):
         )
         self.n_prototypes = n_prototypes
         self.threshold = threshold
-        self.alignment_weight = alignment_weight
+        self.agreement_weight = agreement_weight
         self.presence_weight = presence_weight
         self.classification_weight = classification_weight
         self.shrink = shrink
@@ -393,6 +397,10 @@ class PIPNetClassifier(PrototypeClassifier):
 
     def _auto_solver(self, X) -> str:
         return "adam"
+
+    def _auto_epochs(self, n_samples: int) -> int:
+        n_batches = -(-n_samples // self.batch_size_)
+        return int(np.clip(AUTO_STEPS // n_batches, MIN_EPOCHS, MAX_EPOCHS))
 
     def _validate_training(self, X, y, sample_weight):
         X, codes, weight, rows = super()._validate_training(X, y, sample_weight)
@@ -432,7 +440,7 @@ class PIPNetClassifier(PrototypeClassifier):
 
     def _loss_terms(self):
         return [
-            AlignmentLoss(weight=float(self.alignment_weight)),
+            AlignmentLoss(weight=float(self.agreement_weight)),
             PresenceLoss(weight=float(self.presence_weight)),
             LogSquareLoss(weight=float(self.classification_weight)),
         ]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         ProtoPoolClassifier,
         PrototypeAutoencoder,
         PrototypeAutoencoderClassifier,
+        ProtoViTClassifier,
         TesNetClassifier,
     )
     from skproto.shallow import (
@@ -57,6 +58,7 @@ __all__ = [
     "ProtoPoolClassifier",
     "ProtoTreeClassifier",
     "ProtoTreeEnsembleClassifier",
+    "ProtoViTClassifier",
     "PrototypeAutoencoder",
     "PrototypeAutoencoderClassifier",
     "PrototypeClassifier",
@@ -102,6 +104,7 @@ _HOMES = {
     "ProtoPoolClassifier": "networks",
     "ProtoTreeClassifier": "trees",
     "ProtoTreeEnsembleClassifier": "trees",
+    "ProtoViTClassifier": "networks",
     "PrototypeAutoencoder": "networks",
     "PrototypeAutoencoderClassifier": "networks",
     "PrototypeClassifier": "base",

@@ -6,6 +6,7 @@ from skproto.networks._deformable import DeformableProtoPNetClassifier
 from skproto.networks._pipnet import PIPNetClassifier
 from skproto.networks._protopnet import ProtoPNetClassifier
 from skproto.networks._protopool import ProtoPoolClassifier
+from skproto.networks._protovit import ProtoViTClassifier
 from skproto.networks._tesnet import TesNetClassifier
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "PIPNetClassifier",
     "ProtoPNetClassifier",
     "ProtoPoolClassifier",
+    "ProtoViTClassifier",
     "PrototypeAutoencoder",
     "PrototypeAutoencoderClassifier",
     "TesNetClassifier",

@@ -3,6 +3,7 @@
 from skproto.nn.augmentation import Augmentation
 from skproto.nn.backbones import ConvEncoder, ViTEncoder
 from skproto.nn.encoders import MLPEncoder, SiteEncoder, make_encoder
+from skproto.nn.feature_tokens import FeatureTokens
 from skproto.nn.head_solver import HeadSolution, solve_head
 from skproto.nn.heads import LinearHead, OriginalReasoningHead, ReasoningHead
 from skproto.nn.losses import (
@@ -15,6 +16,12 @@ from skproto.nn.losses import (
 )
 from skproto.nn.lvq import LVQMetric, LVQNetwork
 from skproto.nn.lvq_losses import CertifiedDistance, DistanceMargin, RelativeDistance
+from skproto.nn.matching import (
+    MatchingRule,
+    greedy_match,
+    match_parts,
+    neighbour_table,
+)
 from skproto.nn.part_heads import (
     AdditiveHead,
     ClassLinearHead,
@@ -29,6 +36,14 @@ from skproto.nn.part_losses import (
     ShallowDeepAlignment,
     SubspaceSeparation,
 )
+from skproto.nn.part_set_losses import (
+    PartSetCluster,
+    PartSetCoherence,
+    PartSetOrthogonality,
+    PartSetSeparation,
+)
+from skproto.nn.part_set_projection import PartSetSources, project_part_sets
+from skproto.nn.part_sets import PartSetNetwork, slot_learning_rate
 from skproto.nn.part_similarity import PartSimilarity, make_similarity
 from skproto.nn.parts import PartPrototypeNetwork
 from skproto.nn.pooling import FocalPooling, MaxPooling, TopKPooling
@@ -51,6 +66,7 @@ __all__ = [
     "ConvEncoder",
     "CrossEntropy",
     "DistanceMargin",
+    "FeatureTokens",
     "FocalPooling",
     "GroupedSoftmaxHead",
     "HeadSolution",
@@ -59,12 +75,19 @@ __all__ = [
     "LinearHead",
     "MLPEncoder",
     "MarginLoss",
+    "MatchingRule",
     "MaxPooling",
     "NegativeLogLikelihood",
     "NonNegativeHead",
     "OffClassL1",
     "OriginalReasoningHead",
     "PartPrototypeNetwork",
+    "PartSetCluster",
+    "PartSetCoherence",
+    "PartSetNetwork",
+    "PartSetOrthogonality",
+    "PartSetSeparation",
+    "PartSetSources",
     "PartSimilarity",
     "Penalty",
     "PrototypeOrthogonality",
@@ -85,10 +108,15 @@ __all__ = [
     "effective_boxes",
     "energy_boxes",
     "from_transformers",
+    "greedy_match",
     "make_encoder",
     "make_similarity",
+    "match_parts",
+    "neighbour_table",
+    "project_part_sets",
     "rival_scores",
     "site_boxes",
+    "slot_learning_rate",
     "solve_head",
     "squared_distances",
     "width_rule",

@@ -38,12 +38,19 @@ def squared_distances_matmul(z: Tensor, p: Tensor, w: Tensor | None) -> Tensor:
     squared : Tensor of shape (n, T, N)
         ``sum_f w_nf (z_f - p_nf)^2``, at least 0.
     """
+    return _one_product(z, p, w).clamp_min(0)
+
+
+def _one_product(z: Tensor, p: Tensor, w: Tensor | None) -> Tensor:
+    """Squared distances (n, T, N) before rounding below 0 is mended, in one product."""
     if w is None:
         norms = (z * z).sum(-1, keepdim=True)
-        return (norms + linear(z, -2 * p, (p * p).sum(-1))).clamp_min(0)
+        ones = p.new_ones(len(p), 1)
+        rows, columns = torch.cat([z, norms], -1), torch.cat([-2 * p, ones], -1)
+        return linear(rows, columns, (p * p).sum(-1))
     wp = w * p
-    cross = linear(z, -2 * wp, (wp * p).sum(-1))
-    return (linear(z * z, w) + cross).clamp_min(0)
+    rows, columns = torch.cat([z, z * z], -1), torch.cat([-2 * wp, w], -1)
+    return linear(rows, columns, (wp * p).sum(-1))
 
 
 def squared_distances_double(z: Tensor, p: Tensor, w: Tensor | None) -> Tensor:
@@ -170,7 +177,9 @@ def nearest(
         Ties go to the first site.
     """
     if z.shape[1] > 1:
-        squared, sites = squared_distances_matmul(z, p, w).min(dim=1)
+        # Mending after the minimum spares three passes over all sites.
+        squared, sites = _one_product(z, p, w).min(dim=1)
+        squared = squared.clamp_min(0)
         if exact:
             z = z.gather(1, sites.unsqueeze(2).expand(-1, -1, z.shape[2]))
             squared = squared_distances_exact(z, p, w)

@@ -30,6 +30,7 @@ BRIEF = {
         "estimator": ProtoTreeClassifier(3, max_epochs=10),
         "n_estimators": 2,
     },
+    "ProtoViTClassifier": {"max_epochs": 30, "batch_size": 32},
 }
 
 # These are trained for long enough to pass the checks of what was learned.
@@ -114,7 +115,7 @@ OWN_DEFAULTS = {
     "prune_threshold": "A share of components, or a probability of a leaf.",
     "solver": "Trees are trained in batches only.",
     "augment": "PIP-Net compares two views of a sample.",
-    "head_epochs": "Epochs of the last layer: a warm-up in PIP-Net, the paper's refit elsewhere.",
+    "head_epochs": "A warm-up of the head in PIP-Net, its refit in the others.",
     "max_epochs": "Networks of prototype parts refit their head after a fixed number.",
     "n_prototypes": "Optional where classes own prototypes by default.",
     "orthogonality_weight": "Of prototypes, parts, subspaces or slots.",

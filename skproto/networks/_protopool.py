@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from skorch.callbacks import Callback
 
+from skproto import _projection as projection
 from skproto.networks._base import PartPrototypeClassifier, phase_list
 from skproto.networks._protopnet import ProtoPNetClassifier, class_sites
 from skproto.nn.head_solver import solve_head
@@ -519,7 +520,9 @@ class ProtoPoolClassifier(ProtoPNetClassifier):
     def _choose_and_push(self, module, data: TrainingData) -> None:
         choose(module)
         if self.project_prototypes:
-            self._project_onto(module, data)
+            # Prototypes that no class has chosen stay, and are dropped at the end.
+            owners = self._owners(module)
+            projection.project(module, data, owners, unique=self.unique_sources)
 
     def _finish(self, module, data: TrainingData) -> None:
         self.__dict__.pop("_mixing", None)

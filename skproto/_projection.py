@@ -161,18 +161,20 @@ class _Search:
             rows = torch.arange(len(codes), device=owned.device)[members]
             size = max(1, MAX_PRODUCTS // (vectors.shape[1] * len(owned)))
             for part in rows.split(size):
-                best, site = (vectors[part] @ self.targets[owned].T).max(1)
-                self._merge(owned, candidates, part, start, best, site)
+                products = vectors[part] @ self.targets[owned].T
+                self._merge(owned, candidates, part, start, products)
 
-    def _merge(self, owned, candidates, rows, start, best, site) -> None:
+    def _merge(self, owned, candidates, rows, start, products) -> None:
         """Take in the best site of every row, for the prototypes that gain by it."""
+        best = products.amax(1)
         gain = (best.amax(0) > self.value[-1, owned]).nonzero().squeeze(1)
         if not len(gain):
             return
-        owned, best, site = owned[gain], best[:, gain], site[:, gain]
-        best, order = best.sort(dim=0, descending=True, stable=True)
+        owned = owned[gain]
+        best, order = best[:, gain].sort(dim=0, descending=True, stable=True)
         best, order = best[: self.k], order[: self.k]
-        site = site.gather(0, order)
+        # The first of equal sites.
+        site = products[order, :, gain].argmax(-1)
         points = candidates[rows[order], site].to(self.points)
         value = torch.cat([self.value[:, owned], best])
         index = torch.cat([self.index[:, owned], rows[order] + start])

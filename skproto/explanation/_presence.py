@@ -36,7 +36,7 @@ def presence_margin(scores: np.ndarray) -> np.ndarray:
     # Divided by the larger first: squares of large scores overflow.
     size = np.maximum(1.0, scores.max(axis=1))
     parts = scores / size[:, None]
-    total = 2.0 / size**2 + (parts**2).sum(axis=1)
+    total = 2.0 * (1.0 / size) ** 2 + (parts**2).sum(axis=1)
     return parts.sum(axis=1) / total / size
 
 
@@ -121,5 +121,5 @@ def presence_probabilities(scores: np.ndarray) -> np.ndarray:
     [[0.8333, 0.1667]]
     """
     size = np.maximum(1.0, scores.max(axis=1, keepdims=True))
-    share = 1.0 / size**2 + (scores / size) ** 2
+    share = (1.0 / size) ** 2 + (scores / size) ** 2
     return np.asarray(share / share.sum(axis=1, keepdims=True))

@@ -20,7 +20,7 @@ def split(seed):
 
 
 def fitted(cls, seed):
-    """A model, its held-out images and labels, and the seconds of the fit."""
+    """Fit a model; return it, its held-out images and labels, and the seconds."""
     X, X_test, y, y_test = split(seed)
     start = time.perf_counter()
     model = cls(random_state=seed).fit(X, y)
@@ -67,8 +67,8 @@ def main():
     print(
         f"  PIP-Net: {score:.3f} {verdict(score, 0.95, at_least=True)} (lowest "
         f"{rows[:, 0].min():.3f}), {size:.1f} prototypes, {own:.1f} with weight for a "
-        f"class, {found:.1f} found in an image, abstains on {abstained:.1%} of held-out "
-        f"images and {noise:.1%} of uniform noise, {spent:.0f} s a fit",
+        f"class, {found:.1f} found in an image, abstains on {abstained:.1%} of "
+        f"held-out images and {noise:.1%} of uniform noise, {spent:.0f} s a fit",
         flush=True,
     )
 

@@ -94,8 +94,9 @@ class PIPNetClassifier(PrototypeClassifier):
         What every training step takes from the weights of the head. Larger values
         leave fewer prototypes for a class.
 
-    pretrain_epochs : "auto" or int, default="auto"
-        First epochs, without classes. "auto" is a fifth of `max_epochs`.
+    view_epochs : "auto" or int, default="auto"
+        First epochs, in which views are compared and classes do not count yet (the
+        paper's pretraining). "auto" is a fifth of `max_epochs`.
 
     head_epochs : int, default=3
         Epochs after those, in which the head alone moves.
@@ -266,7 +267,7 @@ class PIPNetClassifier(PrototypeClassifier):
 
     Differs from the paper in its defaults for encoders that start from random weights:
     learning rates, the weight of the agreement, and fewer epochs than 70.
-    ``n_prototypes=None, agreement_weight=5.0, lr=0.005, pretrain_epochs=10,
+    ``n_prototypes=None, agreement_weight=5.0, lr=0.005, view_epochs=10,
     max_epochs=70`` with an encoder that was trained before is the paper. Differs from
     its code in that evaluating never changes weights, which the code shrinks for every
     batch that it evaluates.
@@ -317,7 +318,7 @@ class PIPNetClassifier(PrototypeClassifier):
         presence_weight=rules.real(0, ends="[)"),
         classification_weight=rules.real(0),
         shrink=rules.real(0, ends="[)"),
-        pretrain_epochs=(rules.options("auto"), rules.integer(0)),
+        view_epochs=(rules.options("auto"), rules.integer(0)),
         head_epochs=rules.integer(0),
         prune_threshold=(rules.none(), rules.real(0, ends="[)")),
         schedule=rules.options("cosine", "constant"),
@@ -335,7 +336,7 @@ class PIPNetClassifier(PrototypeClassifier):
         presence_weight=2.0,
         classification_weight=2.0,
         shrink=1e-3,
-        pretrain_epochs="auto",
+        view_epochs="auto",
         head_epochs=3,
         prune_threshold=0.0,
         schedule="cosine",
@@ -386,7 +387,7 @@ class PIPNetClassifier(PrototypeClassifier):
         self.presence_weight = presence_weight
         self.classification_weight = classification_weight
         self.shrink = shrink
-        self.pretrain_epochs = pretrain_epochs
+        self.view_epochs = view_epochs
         self.head_epochs = head_epochs
         self.prune_threshold = prune_threshold
         self.schedule = schedule
@@ -452,9 +453,9 @@ class PIPNetClassifier(PrototypeClassifier):
         parts = ("encoder", "channels")
         return phase_list(
             [
-                self._phase("pretraining", n_first, parts, rates, self._pretraining),
+                self._phase("pretraining", n_first, parts, rates, self._first_weights),
                 Phase("head", n_head, head_lr, self.solver_, ("head",)),
-                self._phase("all", n_all, (*parts, "head"), rates, self._training),
+                self._phase("all", n_all, (*parts, "head"), rates, self._later_weights),
             ]
         )
 
@@ -469,7 +470,7 @@ class PIPNetClassifier(PrototypeClassifier):
             name, n_epochs, lr, self.solver_, trainable, rates, tuple(callbacks)
         )
 
-    def _pretraining(self, n_epochs: int) -> Callable[[int], dict[str, float]]:
+    def _first_weights(self, n_epochs: int) -> Callable[[int], dict[str, float]]:
         """Weights of the terms by epoch: two views, and no classes yet."""
         return lambda epoch: {
             "alignment": alignment_weight(epoch, n_epochs),
@@ -477,14 +478,14 @@ class PIPNetClassifier(PrototypeClassifier):
             "class": 0.0,
         }
 
-    def _training(self, n_epochs: int) -> Callable[[int], dict[str, float]]:
+    def _later_weights(self, n_epochs: int) -> Callable[[int], dict[str, float]]:
         weights = {term.name: term.weight for term in self._loss_terms()}
         return lambda epoch: weights
 
     def _epochs(self) -> tuple[int, int, int]:
         """Epochs of the phases, which share `max_epochs_`."""
         total = self.max_epochs_
-        first = self.pretrain_epochs
+        first = self.view_epochs
         if first == "auto":
             first = round(PRETRAINING_SHARE * total)
         first = min(first, total)

@@ -157,7 +157,7 @@ def test_prior_is_weighted():
 
 
 def test_phases():
-    model = make(max_epochs=10, pretrain_epochs=4, head_epochs=2)
+    model = make(max_epochs=10, view_epochs=4, head_epochs=2)
     model.fit(X[:64], Y[:64])
     names = ["pretraining"] * 4 + ["head"] * 2 + ["all"] * 4
     assert model.history_["phase"].tolist() == names
@@ -170,7 +170,7 @@ def test_phases():
 
 
 def test_pretraining_leaves_the_head_and_knows_no_classes():
-    settings = {"max_epochs": 3, "pretrain_epochs": 3, "prune_threshold": None}
+    settings = {"max_epochs": 3, "view_epochs": 3, "prune_threshold": None}
     first = make(**settings).fit(X, Y)
     other = make(**settings).fit(X, (Y + 1) % 4)
     weights = first.class_weights_
@@ -198,7 +198,7 @@ def weights_of(model, phase):
 
 
 def test_weights_of_the_terms():
-    model = make(agreement_weight=5.0, pretrain_epochs=4)
+    model = make(agreement_weight=5.0, view_epochs=4)
     model.max_epochs_, model.solver_, model.encoder_ = 10, "adam", "conv"
     first = weights_of(model, "pretraining")
     assert [w["alignment"] for w in first] == [0.25, 0.5, 0.75, 1.0]
@@ -347,7 +347,7 @@ def test_early_stopping_and_warm_start():
         ({"shrink": -1.0}, "'shrink' parameter"),
         ({"head_lr": 0.0}, "'head_lr' parameter"),
         ({"augment": "strong"}, "'augment' parameter"),
-        ({"pretrain_epochs": -1}, "'pretrain_epochs' parameter"),
+        ({"view_epochs": -1}, "'view_epochs' parameter"),
         ({"classification_weight": 0.0}, "'classification_weight' parameter"),
         ({"solver": "lbfgs"}, "'solver' parameter"),
     ],

@@ -577,6 +577,9 @@ class ProtoViTClassifier(SiteMaskClassifier):
 
     # -- after training ----------------------------------------------------------------
 
+    def _head_name(self, module) -> str:
+        return "class_linear"
+
     def _finish(self, module, data: TrainingData) -> None:
         alive = round_slots(module)
         if not alive.all():

@@ -79,6 +79,16 @@ def test_second_projection_changes_nothing(fitted):
     np.testing.assert_array_equal(model.prototype_sites_, fitted.prototype_sites_)
 
 
+def test_head_is_fitted_anew(fitted):
+    X, y = images()
+    start = np.where(fitted.prototype_labels_[:, None] == fitted.classes_, 1.0, -0.5)
+    assert np.abs(fitted.class_weights_ - start).max() > 0.05
+    model = pickle.loads(pickle.dumps(fitted)).refit_head(X, y)
+    np.testing.assert_allclose(
+        model.class_weights_, fitted.class_weights_, rtol=1e-3, atol=1e-3
+    )
+
+
 def test_places_of_parts(fitted):
     X, _ = images()
     assert fitted.prototypes_.shape[:2] == (6, 3)

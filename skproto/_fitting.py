@@ -15,6 +15,7 @@ from sklearn.model_selection import train_test_split
 
 from skproto import _images as images
 from skproto import _preparation as preparation
+from skproto._pretraining import pretrain
 from skproto.nn.encoders import SiteEncoder, make_encoder, settle_statistics
 from skproto.training import (
     BatchDataset,
@@ -144,11 +145,13 @@ class FittingMixin(CallbackSupportMixin):
         data = TrainingData(**parts, n_classes=len(self.classes_), rng=rng)
         self._n_distinct = len(data)
         with _seeded_torch(rng.randint(2**31 - 1), self.device):
+            if previous is None:
+                self._pretrain(data)
             data = self._encode_once(data, previous)
             module = previous["module"] if previous else self._make_module(data)
             self._train(module, data, passed, previous)
             self._finish(self._module, data)
-        self.__dict__.pop("_frozen_encoder", None)
+        self.__dict__.pop("_ready_encoder", None)
         self._collect(self._module, data, X)
         self._number_prototypes(rows)
         return self
@@ -241,8 +244,8 @@ class FittingMixin(CallbackSupportMixin):
 
         With data, layers that normalise by batch know the samples from the start.
         """
-        if "_frozen_encoder" in vars(self):
-            return copy.deepcopy(self._frozen_encoder)
+        if "_ready_encoder" in vars(self):
+            return copy.deepcopy(self._ready_encoder)
         encoder = make_encoder(
             self.encoder_,
             self._input_shape,
@@ -265,12 +268,27 @@ class FittingMixin(CallbackSupportMixin):
         """Return what makes a module on sites from their dimension, or None."""
         return None
 
+    def _pretrain(self, data: TrainingData) -> None:
+        """Give an encoder of random weights a start, where that is asked for."""
+        self._pretraining = None
+        n_epochs = getattr(self, "pretrain_epochs", 0)
+        if isinstance(n_epochs, str):
+            named = self.encoder_ in ("conv", "vit") and not self.frozen
+            n_epochs = self.max_epochs_ // 4 if named else 0
+        if hasattr(self, "pretrain_epochs"):
+            self.pretrain_epochs_ = n_epochs
+        if n_epochs and self._encodes:
+            encoder = self._make_encoder(data)
+            settings = {"device": self.device, "augment": self._augmentation()}
+            self._pretraining = pretrain(encoder, data, n_epochs, **settings)
+            self._ready_encoder = encoder
+
     def _encode_once(self, data: TrainingData, previous) -> TrainingData:
         """Return the data with the sites of a frozen encoder in place of samples."""
         if not self.frozen or self.augment is not None or not self._encodes:
             return data
         encoder = previous["module"].encoder if previous else self._make_encoder(data)
-        self._frozen_encoder = encoder.to(self.device)
+        self._ready_encoder = encoder.to(self.device)
         n_entries = len(data) * encoder.n_sites * encoder.dim
         if len(self._input_shape) == 2 or n_entries > MAX_CACHED_ENTRIES:
             return data
@@ -349,6 +367,9 @@ class FittingMixin(CallbackSupportMixin):
 
     def _history(self, previous) -> pd.DataFrame:
         history = history_frame(self.net_)
+        if self._pretraining is not None:
+            history = pd.concat([self._pretraining, history], ignore_index=True)
+            history["epoch"] = np.arange(1, len(history) + 1)
         if previous is None or previous["history_"].empty:
             return history
         if history.empty:

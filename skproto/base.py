@@ -50,6 +50,7 @@ class PrototypeClassifier(FittingMixin, PrototypePredictor):
         ),
         image_shape=(rules.none(), rules.shape(2, 3)),
         frozen=rules.boolean(),
+        pretrain_epochs=(rules.options("auto"), rules.integer(0)),
         augment=(
             rules.none(),
             rules.options("auto"),

@@ -139,6 +139,11 @@ class CBCClassifier(RBFNetworkClassifier):
         Changes training batches of shape (m, C, H, W); "auto" shifts, turns and covers
         images a little, see :class:`skproto.nn.Augmentation`.
 
+    pretrain_epochs : "auto" or int, default="auto"
+        Passes over the data, before all others, in which the encoder of images learns
+        under a linear classifier, which is then taken off. "auto" is a quarter of
+        `max_epochs` where "conv" or "vit" start from random weights, else 0.
+
     standardize : bool, default=True
         Whether to centre every feature and divide it by its standard deviation
         inside the model. Sparse features are divided by the median of their
@@ -225,7 +230,11 @@ class CBCClassifier(RBFNetworkClassifier):
         Class labels of those training samples.
 
     prototype_sites_ : ndarray of shape (n_prototypes,)
-        Position in that sample to which the prototype is nearest; 0 on tables.
+        Part of that sample: a cell of an image, counted row by row; 0 for tables.
+
+    prototype_boxes_, prototype_patches_, prototype_hashes_ : ndarray, list, ndarray
+        Of images the pixels of that cell (top, left, bottom, right, the last two
+        exclusive), what they hold, and a SHA-256 of the whole image.
 
     projection_distance_ : ndarray of shape (n_prototypes,)
         Distance from prototype to sample in the scaled space, 0 after projection.
@@ -260,9 +269,6 @@ class CBCClassifier(RBFNetworkClassifier):
     relevances_ : ndarray of shape (n_features,)
         With ``metric="relevance"``: share of every scaled feature in the distance, of
         sum 1; of every dimension of the embedding with an encoder.
-
-    encoder_ : str, nn.Module, callable or None
-        Encoder that "auto" was resolved to.
 
     metric_ : str
         Metric that "auto" was resolved to.
@@ -350,6 +356,7 @@ class CBCClassifier(RBFNetworkClassifier):
         image_shape=None,
         frozen=False,
         augment=None,
+        pretrain_epochs="auto",
         standardize=True,
         solver="auto",
         max_epochs="auto",
@@ -385,6 +392,7 @@ class CBCClassifier(RBFNetworkClassifier):
             verbose=verbose,
             net_params=net_params,
         )
+        self.pretrain_epochs = pretrain_epochs
         self.n_prototypes_per_class = n_prototypes_per_class
         self.n_prototypes = n_prototypes
         self.n_reasonings = n_reasonings

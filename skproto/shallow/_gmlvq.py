@@ -91,6 +91,11 @@ class GMLVQClassifier(GLVQClassifier):
         Changes training batches of shape (m, C, H, W); "auto" shifts, turns and covers
         images a little, see :class:`skproto.nn.Augmentation`.
 
+    pretrain_epochs : "auto" or int, default="auto"
+        Passes over the data, before all others, in which the encoder of images learns
+        under a linear classifier, which is then taken off. "auto" is a quarter of
+        `max_epochs` where "conv" or "vit" start from random weights, else 0.
+
     standardize : bool, default=True
         Whether to centre every feature and divide it by its standard deviation
         inside the model. Sparse features are divided by the median of their
@@ -176,6 +181,13 @@ class GMLVQClassifier(GLVQClassifier):
     prototype_sample_labels_ : ndarray of shape (n_prototypes,)
         Class labels of those training samples.
 
+    prototype_sites_ : ndarray of shape (n_prototypes,)
+        Part of that sample: a cell of an image, counted row by row; 0 for tables.
+
+    prototype_boxes_, prototype_patches_, prototype_hashes_ : ndarray, list, ndarray
+        Of images the pixels of that cell (top, left, bottom, right, the last two
+        exclusive), what they hold, and a SHA-256 of the whole image.
+
     projection_distance_ : ndarray of shape (n_prototypes,)
         Distance from prototype to sample in the metric of the model, 0 after
         projection.
@@ -200,7 +212,7 @@ class GMLVQClassifier(GLVQClassifier):
         Divisor of the scores in the softmax of the probabilities, fitted to the
         training samples.
 
-    solver_, max_epochs_, batch_size_ : str, int, int
+    encoder_, solver_, max_epochs_, batch_size_, pretrain_epochs_ : object
         What "auto" stood for.
 
     history_ : DataFrame
@@ -280,6 +292,7 @@ class GMLVQClassifier(GLVQClassifier):
         image_shape=None,
         frozen=False,
         augment=None,
+        pretrain_epochs="auto",
         standardize=True,
         solver="auto",
         max_epochs="auto",
@@ -327,3 +340,4 @@ class GMLVQClassifier(GLVQClassifier):
             verbose=verbose,
             net_params=net_params,
         )
+        self.pretrain_epochs = pretrain_epochs

@@ -90,6 +90,11 @@ class RSLVQClassifier(LVQBaseClassifier):
         Changes training batches of shape (m, C, H, W); "auto" shifts, turns and covers
         images a little, see :class:`skproto.nn.Augmentation`.
 
+    pretrain_epochs : "auto" or int, default="auto"
+        Passes over the data, before all others, in which the encoder of images learns
+        under a linear classifier, which is then taken off. "auto" is a quarter of
+        `max_epochs` where "conv" or "vit" start from random weights, else 0.
+
     standardize : bool, default=True
         Whether to centre every feature and divide it by its standard deviation
         inside the model. Sparse features are divided by the median of their
@@ -175,6 +180,13 @@ class RSLVQClassifier(LVQBaseClassifier):
     prototype_sample_labels_ : ndarray of shape (n_prototypes,)
         Class labels of those training samples.
 
+    prototype_sites_ : ndarray of shape (n_prototypes,)
+        Part of that sample: a cell of an image, counted row by row; 0 for tables.
+
+    prototype_boxes_, prototype_patches_, prototype_hashes_ : ndarray, list, ndarray
+        Of images the pixels of that cell (top, left, bottom, right, the last two
+        exclusive), what they hold, and a SHA-256 of the whole image.
+
     projection_distance_ : ndarray of shape (n_prototypes,)
         Distance from prototype to sample in the metric of the model, 0 after
         projection.
@@ -201,7 +213,7 @@ class RSLVQClassifier(LVQBaseClassifier):
     sigma_ : float
         Width of the Gaussians, in the scaled space.
 
-    solver_, max_epochs_, batch_size_ : str, int, int
+    encoder_, solver_, max_epochs_, batch_size_, pretrain_epochs_ : object
         What "auto" stood for.
 
     history_ : DataFrame
@@ -279,6 +291,7 @@ class RSLVQClassifier(LVQBaseClassifier):
         image_shape=None,
         frozen=False,
         augment=None,
+        pretrain_epochs="auto",
         standardize=True,
         solver="auto",
         max_epochs="auto",
@@ -314,6 +327,7 @@ class RSLVQClassifier(LVQBaseClassifier):
             verbose=verbose,
             net_params=net_params,
         )
+        self.pretrain_epochs = pretrain_epochs
         self.n_prototypes_per_class = n_prototypes_per_class
         self.metric = metric
         self.n_components = n_components

@@ -108,6 +108,11 @@ class ProtoTreeClassifier(TreeClassifier):
         it is and encodes each sample once; what changes training batches of images,
         "auto" for :class:`skproto.nn.Augmentation`.
 
+    pretrain_epochs : "auto" or int, default="auto"
+        Passes over the data, before all others, in which the encoder of images learns
+        under a linear classifier, which is then taken off. "auto" is a quarter of
+        `max_epochs` where "conv" or "vit" start from random weights, else 0.
+
     prototype_dim : "auto", int or None, default="auto"
         Dimension to which a linear layer with a sigmoid brings the sites of images (the
         paper's 1x1 convolution); "auto" is 32 for images, and None, no such layer, for
@@ -177,7 +182,11 @@ class ProtoTreeClassifier(TreeClassifier):
         where it was learned the nearest.
 
     prototype_sites_ : ndarray of shape (n_prototypes,)
-        Site within the row, 0 for tables.
+        Part of that sample: a cell of an image, counted row by row; 0 for tables.
+
+    prototype_boxes_, prototype_patches_, prototype_hashes_ : ndarray, list, ndarray
+        Of images the pixels of that cell (top, left, bottom, right, the last two
+        exclusive), what they hold, and a SHA-256 of the whole image.
 
     projection_distance_ : ndarray of shape (n_prototypes,)
         Distance between prototype and row, 0 after projection.
@@ -198,8 +207,11 @@ class ProtoTreeClassifier(TreeClassifier):
     fidelity_ : float
         Share of the training samples that greedy path and soft sum agree on.
 
-    depth_, batch_size_, max_epochs_, solver_, center_, scale_ : object
-        What "auto" stood for, and the inner standardisation.
+    depth_, encoder_, batch_size_, max_epochs_, solver_, pretrain_epochs_ : object
+        What "auto" stood for.
+
+    center_, scale_ : ndarray of shape (n_features,)
+        Inner standardisation, by channel for images.
 
     net_, history_, n_iter_ : PrototypeNet, DataFrame, int
         The skorch net; one row an epoch, one column a loss term; epochs trained.
@@ -284,6 +296,7 @@ class ProtoTreeClassifier(TreeClassifier):
         image_shape=None,
         frozen=False,
         augment=None,
+        pretrain_epochs="auto",
         prototype_dim="auto",
         encoder_lr=0.005,
         warmup_epochs=0,
@@ -323,6 +336,7 @@ class ProtoTreeClassifier(TreeClassifier):
             verbose=verbose,
             net_params=net_params,
         )
+        self.pretrain_epochs = pretrain_epochs
         self.depth = depth
         self.similarity = similarity
         self.sharpness = sharpness

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import skproto.explanation as explanation
+    import skproto.metrics as metrics
     import skproto.networks as networks
     import skproto.nn as nn
     import skproto.persistence as persistence
@@ -67,6 +68,7 @@ __all__ = [
     "TesNetClassifier",
     "__version__",
     "explanation",
+    "metrics",
     "networks",
     "nn",
     "persistence",
@@ -80,6 +82,7 @@ __all__ = [
 _SUBMODULES = frozenset(
     {
         "explanation",
+        "metrics",
         "networks",
         "nn",
         "persistence",

@@ -1,9 +1,10 @@
 """ProtoPNet on digits 8x8: accuracy as trained, projected and with the refitted head.
 
-``python benchmarks/accept_protopnet.py``: three splits of the digits that scikit-learn
+``python benchmarks/accept_protopnet.py [cosine TesNet ...]``: three splits of the digits that scikit-learn
 ships, 25 epochs, 3 prototypes for each class, one projection, one convex refit.
 """
 
+import sys
 import time
 
 import numpy as np
@@ -50,8 +51,9 @@ def main():
         "Deformable": DeformableProtoPNetClassifier(),
     }
     total = time.perf_counter()
-    for name, model in models.items():
-        rows = []
+    chosen = sys.argv[1:] or models
+    for name in chosen:
+        model, rows = models[name], []
         for seed in range(3):
             parts = train_test_split(X, y, test_size=0.3, stratify=y, random_state=seed)
             rows.append(stages(model.set_params(random_state=seed), parts))

@@ -20,12 +20,15 @@ from skproto.utils.estimator_checks import (
 # epochs.
 BRIEF = {
     "CBCClassifier": {"max_epochs": 50},
+    "DeformableProtoPNetClassifier": {"max_epochs": 15},
     "GLVQClassifier": {"max_epochs": 50},
     "GMLVQClassifier": {"max_epochs": 50},
     "PIPNetClassifier": {"max_epochs": 40},
     "RBFClassifier": {"max_epochs": 50},
     "RSLVQClassifier": {"max_epochs": 50},
+    "ProtoPNetClassifier": {"max_epochs": 15},
     "ProtoTreeClassifier": {"depth": 3, "max_epochs": 20},
+    "TesNetClassifier": {"max_epochs": 15},
     "ProtoTreeEnsembleClassifier": {
         "estimator": ProtoTreeClassifier(3, max_epochs=10),
         "n_estimators": 2,
@@ -113,6 +116,12 @@ OWN_DEFAULTS = {
     "project_prototypes": "Nodes of a tree are read as cases and are projected.",
     "class_weight": "None everywhere but where an ensemble balances each bootstrap.",
     "prune_threshold": "A share of components, or a probability of a leaf.",
+    "l1": "Deformable ProtoPNet takes that of its paper.",
+    "head": "The names are those of what each family has.",
+    "prototype_dim": "A tree keeps the dimension of a small encoder.",
+    "schedule": "Nodes and parts settle at different rates.",
+    "encoder_lr": "The body of a tree's encoder learns slower, as in its paper.",
+    "top_k": "Deformable prototypes take the best centre, as in their paper.",
     "solver": "Trees are trained in batches only.",
     "augment": "PIP-Net compares two views of a sample.",
     "head_epochs": "A warm-up of the head in PIP-Net, its refit in the others.",
@@ -120,6 +129,7 @@ OWN_DEFAULTS = {
     "n_prototypes": "Optional where classes own prototypes by default.",
     "orthogonality_weight": "Of prototypes, parts, subspaces or slots.",
     "pooling": "Shared prototypes are focal where there are several sites.",
+    "separation_weight": "Each paper has its own.",
     "similarity": "ProtoPool mixes distances as its paper does.",
 }
 

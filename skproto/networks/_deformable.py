@@ -33,7 +33,7 @@ class DeformableProtoPNetClassifier(ProtoPNetClassifier):
     \sum_m p_m^\top \hat z(t + b_m + \Delta_{tm})` with unit vectors throughout. The
     activation is ten times the best centre's, :math:`a_p(x) = 10 \max_t \max(s_p(t),
     0)`, and a linear head adds up, :math:`s_k(x) = \sum_p a_p(x) W_{pk}`. In training
-    the angles of other classes' prototypes are reduced by `margin`.
+    the angles of other classes' prototypes are reduced by `angular_margin`.
 
     Read more in the :ref:`User Guide <protopnet>`.
 
@@ -56,7 +56,7 @@ class DeformableProtoPNetClassifier(ProtoPNetClassifier):
     top_k : int, default=1
         In training the mean of the `top_k` best centres counts.
 
-    margin : float, default=0.1
+    angular_margin : float, default=0.1
         Head start of the prototypes of other classes in training, in radians. Larger
         values part the classes further.
 
@@ -290,7 +290,7 @@ class DeformableProtoPNetClassifier(ProtoPNetClassifier):
     _parameter_rules = ProtoPNetClassifier._parameter_rules.extended(
         part_grid=(rules.options("auto"), rules.integer(1)),
         dilation=rules.real(0),
-        margin=rules.real(0, np.pi / 2, ends="[]"),
+        angular_margin=rules.real(0, np.pi / 2, ends="[]"),
         offset_weight=rules.real(0, ends="[)"),
         still_epochs=(rules.options("auto"), rules.integer(0)),
     )
@@ -303,7 +303,7 @@ class DeformableProtoPNetClassifier(ProtoPNetClassifier):
         dilation=1,
         prototype_dim=32,
         top_k=1,
-        margin=0.1,
+        angular_margin=0.1,
         incorrect_weight=-0.5,
         cluster_weight=0.8,
         separation_weight=0.08,
@@ -382,7 +382,7 @@ class DeformableProtoPNetClassifier(ProtoPNetClassifier):
         )
         self.part_grid = part_grid
         self.dilation = dilation
-        self.margin = margin
+        self.angular_margin = angular_margin
         self.offset_weight = offset_weight
         self.still_epochs = still_epochs
 
@@ -427,7 +427,7 @@ class DeformableProtoPNetClassifier(ProtoPNetClassifier):
     # -- training ----------------------------------------------------------------------
 
     def _loss_terms(self) -> list[Any]:
-        terms: list[Any] = [MarginCrossEntropy(margin=float(self.margin))]
+        terms: list[Any] = [MarginCrossEntropy(margin=float(self.angular_margin))]
         for term, weight in (
             (ClusterCost, self.cluster_weight),
             (SeparationCost, self.separation_weight),

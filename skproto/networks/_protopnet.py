@@ -30,7 +30,7 @@ from skproto.training import Phase, TrainingData
 from skproto.utils import _parameters as rules
 
 # Similarities in whose space sites lie between 0 and 1, as in the paper.
-BOUNDED = ("log_l2", "linear", "dot")
+BOUNDED = ("log_l2", "exp_l2", "linear", "dot")
 
 
 class ProtoPNetClassifier(PartPrototypeClassifier):

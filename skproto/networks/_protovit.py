@@ -33,6 +33,9 @@ AUTO_PARTS = 3
 # Epochs that max_epochs="auto" stands for with images and tokens.
 IMAGE_EPOCHS = 25
 
+# Epochs of warm-up with an encoder that the user gives.
+WARM_EPOCHS = 5
+
 # Weight of the coherence while slots are learned: it alone would switch parts off.
 SLOT_COHERENCE = 1e-6
 
@@ -108,9 +111,9 @@ class ProtoViTClassifier(SiteMaskClassifier):
         Prototypes start at random between 0 and 1, or at random adjacent tokens of
         samples of their class.
 
-    warm_epochs : int, default=0
-        First epochs, in which the prototypes alone move. The paper takes 5 for an
-        encoder that is trained already.
+    warm_epochs : "auto" or int, default="auto"
+        First epochs, in which the prototypes alone move. "auto" is 5, as in the paper,
+        where `encoder` is a module and 0 where it starts from random weights.
 
     project_prototypes : bool, default=True
         Whether every prototype is moved onto the matched tokens of the training sample
@@ -345,7 +348,7 @@ class ProtoViTClassifier(SiteMaskClassifier):
         orthogonality_weight=rules.real(0, ends="[)"),
         coherence_weight=rules.real(0, ends="[)"),
         init=rules.options("uniform", "sample"),
-        warm_epochs=rules.integer(0),
+        warm_epochs=(rules.options("auto"), rules.integer(0)),
         schedule=rules.options("one_cycle", "step", "constant"),
         patch_size=(rules.options("auto"), rules.integer(1), rules.shape(2, 2)),
         prototype_lr=rules.real(0),
@@ -368,7 +371,7 @@ class ProtoViTClassifier(SiteMaskClassifier):
         coherence_weight=0.003,
         l1=1e-4,
         init="uniform",
-        warm_epochs=0,
+        warm_epochs="auto",
         project_prototypes=True,
         unique_sources=False,
         prune_neighbors=None,
@@ -519,7 +522,7 @@ class ProtoViTClassifier(SiteMaskClassifier):
         return [CrossEntropy(), *(term for term in terms if term.weight)]
 
     def _phases(self) -> list[Phase]:
-        n_warm = min(self.warm_epochs, self.max_epochs_)
+        n_warm = self._warm_epochs()
         n_joint = self.max_epochs_ - n_warm
         prototype_lr = float(self.prototype_lr)
         joint = Phase(
@@ -539,6 +542,13 @@ class ProtoViTClassifier(SiteMaskClassifier):
         if self.head_solver == "adam":
             phases.append(self._last_layer())
         return phase_list(phases)
+
+    def _warm_epochs(self) -> int:
+        if self.warm_epochs != "auto":
+            return min(self.warm_epochs, self.max_epochs_)
+        # A net that starts from random weights has nothing to protect.
+        given = not isinstance(self.encoder_, str) and not self.frozen
+        return min(WARM_EPOCHS, self.max_epochs_ // 2) if given else 0
 
     def _schedule(self, n_epochs: int) -> tuple[Any, ...]:
         if self.schedule == "one_cycle":

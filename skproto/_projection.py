@@ -166,6 +166,8 @@ class _Search:
 
     def _merge(self, owned, candidates, rows, start, products) -> None:
         """Take in the best site of every row, for the prototypes that gain by it."""
+        if not len(rows):  # a block without a sample of the class
+            return
         best = products.amax(1)
         gain = (best.amax(0) > self.value[-1, owned]).nonzero().squeeze(1)
         if not len(gain):

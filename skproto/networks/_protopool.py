@@ -312,6 +312,7 @@ class ProtoPoolClassifier(ProtoPNetClassifier):
         separation_weight=rules.real(0, ends="[)"),
         orthogonality_weight=rules.real(0, ends="[)"),
         mixup=(rules.none(), rules.real(0)),
+        encoder_lr=(rules.none(), rules.real(0)),
         init=rules.options("sample", "uniform"),
         warm_epochs=(rules.options("auto"), rules.integer(0)),
         schedule=rules.options("cosine", "step", "constant"),

@@ -1,7 +1,8 @@
 """ProtoPNet on digits 8x8: accuracy as trained, projected and with the refitted head.
 
-``python benchmarks/accept_protopnet.py [cosine TesNet ...]``: three splits of the digits that scikit-learn
-ships, 25 epochs, 3 prototypes for each class, one projection, one convex refit.
+``python benchmarks/accept_protopnet.py [cosine TesNet ...]``: three splits of the
+digits that scikit-learn ships, 25 epochs, 3 prototypes for each class, one projection,
+one convex refit.
 """
 
 import sys

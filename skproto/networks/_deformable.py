@@ -142,6 +142,11 @@ class DeformableProtoPNetClassifier(ProtoPNetClassifier):
         images a little, see :class:`skproto.nn.Augmentation`. Projection sees the
         images as they are.
 
+    pretrain_epochs : "auto" or int, default="auto"
+        Passes over the data, before all others, in which the encoder of images learns
+        under a linear classifier, which is then taken off. "auto" is a quarter of
+        `max_epochs` where "conv" or "vit" start from random weights, else 0.
+
     standardize : bool, default=True
         Whether to centre every channel (every feature of a table) and divide it by its
         standard deviation inside the model.
@@ -239,7 +244,7 @@ class DeformableProtoPNetClassifier(ProtoPNetClassifier):
     center_, scale_ : ndarray of shape (n_channels,)
         Inner standardisation, by channel or by feature.
 
-    encoder_, part_grid_, solver_, batch_size_, max_epochs_ : object
+    encoder_, part_grid_, solver_, batch_size_, max_epochs_, pretrain_epochs_ : object
         What "auto" stood for.
 
     net_, history_, n_iter_ : PrototypeNet, DataFrame, int
@@ -326,6 +331,7 @@ class DeformableProtoPNetClassifier(ProtoPNetClassifier):
         image_shape=None,
         frozen=False,
         augment=None,
+        pretrain_epochs="auto",
         standardize=True,
         solver="auto",
         max_epochs=25,
@@ -365,6 +371,7 @@ class DeformableProtoPNetClassifier(ProtoPNetClassifier):
             image_shape=image_shape,
             frozen=frozen,
             augment=augment,
+            pretrain_epochs=pretrain_epochs,
             standardize=standardize,
             solver=solver,
             max_epochs=max_epochs,

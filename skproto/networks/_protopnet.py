@@ -160,6 +160,11 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
         images a little, see :class:`skproto.nn.Augmentation`. Projection sees the
         images as they are.
 
+    pretrain_epochs : "auto" or int, default="auto"
+        Passes over the data, before all others, in which the encoder of images learns
+        under a linear classifier, which is then taken off. "auto" is a quarter of
+        `max_epochs` where "conv" or "vit" start from random weights, else 0.
+
     standardize : bool, default=True
         Whether to centre every channel (every feature of a table) and divide it by its
         standard deviation inside the model.
@@ -256,7 +261,7 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
     center_, scale_ : ndarray of shape (n_channels,)
         Inner standardisation, by channel or by feature.
 
-    encoder_, solver_, batch_size_, max_epochs_ : object
+    encoder_, solver_, batch_size_, max_epochs_, pretrain_epochs_ : object
         What "auto" stood for.
 
     net_, history_, n_iter_ : PrototypeNet, DataFrame, int
@@ -364,6 +369,7 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
         image_shape=None,
         frozen=False,
         augment=None,
+        pretrain_epochs="auto",
         standardize=True,
         solver="auto",
         max_epochs=25,
@@ -399,6 +405,7 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
             verbose=verbose,
             net_params=net_params,
         )
+        self.pretrain_epochs = pretrain_epochs
         self.n_prototypes_per_class = n_prototypes_per_class
         self.prototype_dim = prototype_dim
         self.similarity = similarity

@@ -146,6 +146,11 @@ class ProtoPoolClassifier(ProtoPNetClassifier):
         shifts, turns and covers images a little, see
         :class:`skproto.nn.Augmentation`. Projection sees the images as they are.
 
+    pretrain_epochs : "auto" or int, default="auto"
+        Passes over the data, before all others, in which the encoder of images learns
+        under a linear classifier, which is then taken off. "auto" is a quarter of
+        `max_epochs` where "conv" or "vit" start from random weights, else 0.
+
     standardize : bool, default=True
         Whether to centre every channel (every feature of a table) and divide it by its
         standard deviation inside the model.
@@ -201,6 +206,9 @@ class ProtoPoolClassifier(ProtoPNetClassifier):
 
     prototype_ids_ : ndarray of shape (n_prototypes,)
         Stable numbers of the prototypes.
+
+    pretrain_epochs_ : int
+        Epochs of the encoder alone that "auto" stood for.
 
     prototype_owners_ : ndarray of bool of shape (n_prototypes, n_classes)
         Which classes have chosen which prototype.
@@ -347,6 +355,7 @@ class ProtoPoolClassifier(ProtoPNetClassifier):
         image_shape=None,
         frozen=False,
         augment=None,
+        pretrain_epochs="auto",
         standardize=True,
         solver="auto",
         max_epochs=25,
@@ -384,6 +393,7 @@ class ProtoPoolClassifier(ProtoPNetClassifier):
             image_shape=image_shape,
             frozen=frozen,
             augment=augment,
+            pretrain_epochs=pretrain_epochs,
             standardize=standardize,
             solver=solver,
             max_epochs=max_epochs,

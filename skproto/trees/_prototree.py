@@ -428,10 +428,14 @@ class ProtoTreeClassifier(TreeClassifier):
         if kind == "auto":
             kind = "cosine" if len(self._input_shape) == 3 else "constant"
         if kind == "cosine":
-            return (LRScheduler("CosineAnnealingLR", T_max=max(n_epochs, 1)),)
+            return (
+                LRScheduler("CosineAnnealingLR", T_max=max(n_epochs, 1), last_epoch=-1),
+            )
         if kind == "step":
             steps = [round(share * n_epochs) for share in (0.6, 0.7, 0.8, 0.9)]
-            return (LRScheduler("MultiStepLR", milestones=steps, gamma=0.5),)
+            return (
+                LRScheduler("MultiStepLR", milestones=steps, gamma=0.5, last_epoch=-1),
+            )
         return ()
 
     def _epochs(self) -> tuple[int, int, int]:

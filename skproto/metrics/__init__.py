@@ -16,6 +16,7 @@ from skproto.metrics._baselines import (
 )
 from skproto.metrics._continuity import continuity_scores, equivariance_score
 from skproto.metrics._deletion import deletion_score, location_misalignment
+from skproto.metrics._estimator_regions import regions_of
 from skproto.metrics._faithfulness import (
     additivity_error,
     completeness_score,
@@ -23,16 +24,11 @@ from skproto.metrics._faithfulness import (
     faithfulness_score,
     hard_fidelity,
 )
+from skproto.metrics._feature_regions import FeatureRegions, feature_regions
 from skproto.metrics._inputs import prototype_classes
 from skproto.metrics._ood import class_thresholds, ood_from_scores, ood_scores
 from skproto.metrics._parts import consistency_score, part_frequencies, purity_score
-from skproto.metrics._regions import (
-    FeatureRegions,
-    PrototypeRegions,
-    feature_regions,
-    prototype_regions,
-    regions_of,
-)
+from skproto.metrics._regions import PrototypeRegions, prototype_regions
 from skproto.metrics._relevance import overlap_scores, relevance_score
 from skproto.metrics._report import PrototypeReport, prototype_report
 from skproto.metrics._scorers import make_prototype_scorer

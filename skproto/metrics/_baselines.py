@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
+from skproto.metrics._estimator_regions import Regions
+from skproto.metrics._feature_regions import FeatureRegions
 from skproto.metrics._inputs import check_count, check_lengths, check_share
-from skproto.metrics._regions import FeatureRegions, PrototypeRegions, Regions
+from skproto.metrics._regions import PrototypeRegions
 from skproto.utils._random import random_source
 
 
@@ -175,7 +177,13 @@ def untrained(estimator, X, y):
     0
     """
     copy = clone(estimator)
-    copy.set_params(max_epochs=0)
+    names = [n for n in copy.get_params() if n.rpartition("__")[2] == "max_epochs"]
+    if not names:
+        raise TypeError(
+            f"untrained needs an estimator with max_epochs. {type(copy).__name__} has "
+            "no such parameter."
+        )
+    copy.set_params(**dict.fromkeys(names, 0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         warnings.simplefilter("ignore", ConvergenceWarning)

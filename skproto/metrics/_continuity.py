@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skproto.metrics._deletion import sample_values
+from skproto.metrics._estimator_regions import regions_of
 from skproto.metrics._inputs import (
     check_labels,
     check_lengths,
@@ -18,7 +19,7 @@ from skproto.metrics._inputs import (
     prototype_classes,
 )
 from skproto.metrics._parts import mean_over_prototypes
-from skproto.metrics._regions import PrototypeRegions, regions_of
+from skproto.metrics._regions import PrototypeRegions
 from skproto.metrics._stability import class_means
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from skproto.metrics._estimator_regions import Regions, regions_of
 from skproto.metrics._inputs import (
     check_count,
     check_labels,
@@ -24,7 +25,7 @@ from skproto.metrics._inputs import (
     sample_chunks,
 )
 from skproto.metrics._parts import mean_over_prototypes
-from skproto.metrics._regions import PrototypeRegions, Regions, regions_of
+from skproto.metrics._regions import PrototypeRegions
 from skproto.metrics._stability import class_means
 from skproto.utils._random import random_source
 

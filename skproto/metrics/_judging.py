@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skproto.metrics._baselines import bootstrap_interval, random_place_score
+from skproto.metrics._estimator_regions import Regions, regions_of
 from skproto.metrics._faithfulness import additivity_error, completeness_score
 from skproto.metrics._inputs import (
     check_masks,
@@ -26,13 +27,7 @@ from skproto.metrics._parts import (
     part_frequencies,
     purity_score,
 )
-from skproto.metrics._regions import (
-    PURITY_HALF_SIZE,
-    PrototypeRegions,
-    Regions,
-    half_pixels,
-    regions_of,
-)
+from skproto.metrics._regions import PURITY_HALF_SIZE, PrototypeRegions, half_pixels
 from skproto.metrics._relevance import relevance_score
 from skproto.metrics._size import (
     explanation_size,

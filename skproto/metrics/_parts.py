@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from skproto.metrics._estimator_regions import Regions
+from skproto.metrics._feature_regions import FeatureRegions
 from skproto.metrics._inputs import (
     FEW_IMAGES,
     check_count,
@@ -18,9 +20,7 @@ from skproto.metrics._inputs import (
 )
 from skproto.metrics._regions import (
     PURITY_HALF_SIZE,
-    FeatureRegions,
     PrototypeRegions,
-    Regions,
     half_pixels,
     prototype_regions,
 )

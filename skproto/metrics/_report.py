@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from skproto.metrics import _judging as judging
+from skproto.metrics._estimator_regions import Regions, regions_of
 from skproto.metrics._inputs import check_labels, check_lengths, final_estimator
-from skproto.metrics._regions import Regions, regions_of
 from skproto.utils._random import random_source
 
 if TYPE_CHECKING:
@@ -138,6 +138,11 @@ def prototype_report(
 
     estimator, X = final_estimator(estimator, X)
     y = check_labels(estimator, y)
+    if not len(estimator.prototypes_):
+        raise ValueError(
+            f"{type(estimator).__name__} must have prototypes to report on. None is "
+            "left after pruning."
+        )
     rng = random_source(random_state)
     seed = int(rng.randint(2**31 - 1))
     table = judging.prototype_columns(estimator, y)
@@ -171,6 +176,8 @@ def prototype_report(
 
 def _compared(baseline, X, y, notes, masks, seed: int) -> dict[str, float]:
     """Return the same scores of another model."""
+    if not len(baseline.prototypes_):
+        return {"accuracy": float(baseline.score(X, y))}
     found = judging.general_scores(baseline, X, y)
     if notes is not None:
         found |= judging.part_scores(baseline, X, notes, seed)

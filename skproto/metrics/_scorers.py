@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils.metadata_routing import UNUSED
 
 from skproto.metrics._deletion import deletion_score
+from skproto.metrics._estimator_regions import regions_of
 from skproto.metrics._faithfulness import (
     additivity_error,
     completeness_score,
@@ -20,7 +22,6 @@ from skproto.metrics._faithfulness import (
 )
 from skproto.metrics._inputs import final_estimator, maps_of, prototype_classes
 from skproto.metrics._parts import consistency_score, purity_score
-from skproto.metrics._regions import regions_of
 from skproto.metrics._relevance import relevance_score
 from skproto.metrics._size import (
     explanation_size,
@@ -30,9 +31,6 @@ from skproto.metrics._size import (
     sparsity_score,
 )
 from skproto.metrics._stability import stability_score
-
-# Annotations that have one entry for each sample.
-ANNOTATIONS = ("part_locations", "part_visible", "masks")
 
 
 def _consistency(
@@ -162,7 +160,7 @@ class PrototypeScorer(BaseEstimator):
     """
 
     # Annotations may also come with the call, by metadata routing.
-    __metadata_request__score = dict.fromkeys(ANNOTATIONS)
+    __metadata_request__score = {"estimator": UNUSED}
 
     def __init__(
         self, metric, X=None, annotations=None, params=None, greater_is_better=None
@@ -174,6 +172,12 @@ class PrototypeScorer(BaseEstimator):
         self.greater_is_better = greater_is_better
 
     def __call__(self, estimator, X, y=None, **annotations):
+        """Score a fitted estimator; see :meth:`score`."""
+        return self.score(estimator, X, y, **annotations)
+
+    def score(
+        self, estimator, X, y=None, part_locations=None, part_visible=None, masks=None
+    ):
         """Score a fitted estimator; larger is better.
 
         Parameters
@@ -187,9 +191,9 @@ class PrototypeScorer(BaseEstimator):
         y : array-like of shape (n,), default=None
             Their labels.
 
-        **annotations : array-like
+        part_locations, part_visible, masks : array-like, default=None
             Annotations of these samples; looked up among those of the constructor
-            where they are not given.
+            where none is given.
 
         Returns
         -------
@@ -199,7 +203,12 @@ class PrototypeScorer(BaseEstimator):
         metric, greater = _find(self.metric)
         if self.greater_is_better is not None:
             greater = self.greater_is_better
-        given = {name: v for name, v in annotations.items() if v is not None}
+        given = {
+            "part_locations": part_locations,
+            "part_visible": part_visible,
+            "masks": masks,
+        }
+        given = {name: value for name, value in given.items() if value is not None}
         notes = given or self._look_up(X)
         final, X = final_estimator(estimator, X)
         value = metric(final, X, y, **notes, **(self.params or {}))

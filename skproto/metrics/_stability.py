@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from skproto.metrics._estimator_regions import regions_of
 from skproto.metrics._inputs import (
     check_count,
     check_labels,
@@ -16,7 +17,6 @@ from skproto.metrics._inputs import (
     sample_chunks,
 )
 from skproto.metrics._parts import mean_over_prototypes, own_samples
-from skproto.metrics._regions import regions_of
 from skproto.utils._random import random_source
 
 

@@ -194,10 +194,11 @@ def run(name, options):
             random_state=0,
         )
         area = float(np.mean(report.prototypes["region_area"]))
+        judging = time.perf_counter() - start - spent
         print(
             f"  {name} {model_name}: {len(report.prototypes)} prototypes, fit "
-            f"{spent / 60:.1f} min, report "
-            f"{time.perf_counter() - start - spent:.0f} s, regions cover {area:.2f} of the image"
+            f"{spent / 60:.1f} min, report {judging:.0f} s, regions cover {area:.2f} "
+            "of the image"
         )
         table = report.to_frame()
         columns = [

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 import torch
 
 from skproto import _images as images
-from skproto.explanation import PrototypePlaces, SamplePlaces
+from skproto.explanation import PrototypePlaces, PrototypeTable, SamplePlaces
 
 # Samples for which an explanation computes receptive fields, and prototypes of each.
 MAX_RECEPTIVE_SAMPLES, N_RECEPTIVE = 64, 6
@@ -118,6 +118,34 @@ def prototype_places(model) -> PrototypePlaces | None:
         grid=None if grid is None else np.array(grid),
         image_size=np.array(model._input_shape[1:]),
         max_similarity=highest(),
+    )
+
+
+def prototype_table(model) -> PrototypeTable:
+    """Return the table of the prototypes of a fitted model, with their places."""
+    told = {
+        "ids": model.prototype_ids_,
+        "labels": model.prototype_labels_,
+        "indices": model.prototype_indices_,
+        "projection_distance": model.projection_distance_,
+        "sample_labels": getattr(model, "prototype_sample_labels_", None),
+        "is_case": model.projection_distance_ == 0,
+    }
+    if len(model._input_shape) > 1:
+        return PrototypeTable(**told, places=prototype_places(model))
+    n_features = model.n_features_in_
+    names = getattr(model, "feature_names_in_", None)
+    if names is None:
+        names = np.array([f"x{i}" for i in range(n_features)], dtype=object)
+    in_input_space = model.prototypes_.shape[1] == n_features and not model._encodes
+    return PrototypeTable(
+        **told,
+        values=model.prototypes_ if in_input_space else None,
+        samples=model.prototype_samples_,
+        feature_names=names,
+        scale=model.scale_,
+        center=model.center_,
+        weights=model._feature_weights() if in_input_space else None,
     )
 
 

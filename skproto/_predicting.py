@@ -353,39 +353,7 @@ class PrototypePredictor(
         )
 
     def _prototype_table(self) -> PrototypeTable:
-        if len(self._input_shape) > 1:
-            return PrototypeTable(
-                ids=self.prototype_ids_,
-                labels=self.prototype_labels_,
-                indices=self.prototype_indices_,
-                projection_distance=self.projection_distance_,
-                sample_labels=getattr(self, "prototype_sample_labels_", None),
-                is_case=self.projection_distance_ == 0,
-                places=placing.prototype_places(self),
-            )
-        n_features = self.n_features_in_
-        names = getattr(self, "feature_names_in_", None)
-        if names is None:
-            names = np.array([f"x{i}" for i in range(n_features)], dtype=object)
-        in_input_space = self.prototypes_.shape[1] == n_features and not self._encodes
-        return PrototypeTable(
-            ids=self.prototype_ids_,
-            labels=self.prototype_labels_,
-            indices=self.prototype_indices_,
-            projection_distance=self.projection_distance_,
-            values=self.prototypes_ if in_input_space else None,
-            samples=self.prototype_samples_,
-            sample_labels=getattr(self, "prototype_sample_labels_", None),
-            is_case=self.projection_distance_ == 0,
-            feature_names=names,
-            scale=self.scale_,
-            center=self.center_,
-            weights=self._feature_weights() if in_input_space else None,
-        )
-
-    @property
-    def _encodes(self) -> bool:
-        return self.encoder_ not in (None, "identity", "tokens")
+        return placing.prototype_table(self)
 
     # -- persistence -------------------------------------------------------------------
 

@@ -255,7 +255,7 @@ def test_a_frozen_encoder_sees_every_image_once(digits):
 def test_frozen_and_cached_is_frozen_and_not_cached(digits, monkeypatch):
     X, y = digits[0][:N_TRAIN], digits[1][:N_TRAIN]
     cached = tree(encoder="conv", frozen=True).fit(X, y)
-    monkeypatch.setattr("skproto._fitting.MAX_CACHED_ENTRIES", 0)
+    monkeypatch.setattr("skproto._encoding.MAX_CACHED_ENTRIES", 0)
     plain = tree(encoder="conv", frozen=True).fit(X, y)
     assert_array_equal(cached.prototype_indices_, plain.prototype_indices_)
     assert_allclose(cached.predict_proba(X), plain.predict_proba(X), atol=1e-5)

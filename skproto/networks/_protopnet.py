@@ -318,6 +318,7 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
     _moving: ClassVar[tuple[str, ...]] = ("encoder", "prototypes", "similarity")
     _slow: ClassVar[tuple[str, ...]] = ("encoder.body",)
     _parameter_rules = PartPrototypeClassifier._parameter_rules.extended(
+        encoder_lr=(rules.none(), rules.real(0)),
         n_prototypes_per_class=rules.integer(1),
         prototype_dim=(rules.none(), rules.integer(1)),
         similarity=rules.options(

@@ -37,9 +37,9 @@ def directions(v: Tensor) -> Tensor:
             [0.7071, 0.7071]])
     """
     length = torch.linalg.vector_norm(v, dim=-1, keepdim=True)
-    is_known = length > MIN_LENGTH
-    units = v / torch.where(is_known, length, 1.0)
-    return torch.where(is_known, units, v.shape[-1] ** -0.5)
+    is_unknown = length <= MIN_LENGTH  # False for NaN, which stays NaN.
+    units = v / torch.where(is_unknown, 1.0, length)
+    return torch.where(is_unknown, v.shape[-1] ** -0.5, units)
 
 
 def settled_directions(v: Tensor) -> Tensor:

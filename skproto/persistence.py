@@ -38,6 +38,7 @@ def trusted_types() -> list[str]:
     True
     """
     classes = [cls for _, cls in all_estimators()]
+    classes += [cls._engine_class for cls in classes if hasattr(cls, "_engine_class")]
     classes += [getattr(explanation, name) for name in explanation.__all__]
     return sorted(f"{cls.__module__}.{cls.__qualname__}" for cls in classes)
 

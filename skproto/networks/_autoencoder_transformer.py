@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import (
@@ -202,6 +202,8 @@ class PrototypeAutoencoder(
 
     _doc_link_module = "skproto"
     _doc_link_template = PrototypeAutoencoderClassifier._doc_link_template
+    # What it fits and keeps.
+    _engine_class: ClassVar[type] = _ClassFree
 
     def __init__(
         self,
@@ -284,7 +286,7 @@ class PrototypeAutoencoder(
                 f"{{'kmeans', 'samples', 'uniform'}}. Got {self.init!r} instead."
             )
         X = self._checked(X, reset=True)
-        engine = _ClassFree(lambda_class=0.0, **settings)
+        engine = self._engine_class(lambda_class=0.0, **settings)
         engine.fit(X, sample_weight=sample_weight)
         self._engine = engine
         self.n_features_in_ = engine.n_features_in_

@@ -63,9 +63,11 @@ class CBCClassifier(RBFNetworkClassifier):
         "euclidean": with few components the relevances gain on some tables and lose
         on others.
 
-    kernel : {"squared", "metric"}, default="squared"
+    kernel : {"squared", "metric", "channel_softmax"}, default="squared"
         "squared" is the Gaussian :math:`q = 2`; "metric" is :math:`q = 1`, whose
-        certificates reach further.
+        certificates reach further. "channel_softmax" needs an encoder and detects its
+        channels: the softmax over the channels at every site, and of it the largest
+        value over the sites, as in the deep CBC of the paper.
 
     sigma : {"auto", "local", "spread"}, float or array-like, default="auto"
         Widths at the start, in the scaled space to the power q: a rule, one number or
@@ -285,7 +287,7 @@ class CBCClassifier(RBFNetworkClassifier):
     n_iter_ : int
         Number of epochs.
 
-    solver_, max_epochs_, batch_size_ : str, int, int
+    encoder_, solver_, max_epochs_, batch_size_, pretrain_epochs_ : object
         What "auto" was resolved to.
 
     See Also

@@ -58,9 +58,11 @@ class RBFClassifier(RBFNetworkClassifier):
         "relevance" learns how much every feature counts in the distance. "auto" takes
         it for dense X of at least 1,500 samples; fewer are too few to learn it from.
 
-    kernel : {"squared", "metric"}, default="squared"
+    kernel : {"squared", "metric", "channel_softmax"}, default="squared"
         "squared" is the Gaussian :math:`q = 2`; "metric" is :math:`q = 1`, whose
-        certificates reach further.
+        certificates reach further. "channel_softmax" needs an encoder and detects its
+        channels: the softmax over the channels at every site, and of it the largest
+        value over the sites, as in the deep CBC of the paper.
 
     sigma : {"auto", "local", "spread"}, float or array-like, default="auto"
         Widths at the start, in the scaled space to the power q: a rule, one number or
@@ -271,7 +273,7 @@ class RBFClassifier(RBFNetworkClassifier):
     n_iter_ : int
         Number of epochs.
 
-    solver_, max_epochs_, batch_size_ : str, int, int
+    encoder_, solver_, max_epochs_, batch_size_, pretrain_epochs_ : object
         What "auto" was resolved to.
 
     See Also

@@ -104,6 +104,9 @@ class ProtoTreeEnsembleClassifier(CallbackSupportMixin, PrototypePredictor):
     prototype_sample_labels_, prototype_sites_, projection_distance_ : ndarray
         Likewise.
 
+    prototype_boxes_, prototype_patches_, prototype_hashes_ : ndarray, list, ndarray
+        Likewise, of images; None for tables.
+
     win_counts_ : ndarray of shape (n_prototypes,)
         Likewise.
 

@@ -4,6 +4,7 @@ What scikit-learn's common checks cover (unfitted use, NaN, wrong number of feat
 predict, 1-D X) is repeated here only where the message matters.
 """
 
+import inspect
 import pickle
 import warnings
 
@@ -15,13 +16,16 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from sklearn.base import ClassifierMixin
 from sklearn.exceptions import NotFittedError
 from skorch.callbacks import Callback
 
+from skproto.base import PrototypeClassifier
 from skproto.trees import ProtoTreeClassifier
 from skproto.utils import all_estimators
 
 ESTIMATORS = [pytest.param(cls, id=name) for name, cls in all_estimators()]
+CLASSIFIERS = [p for p in ESTIMATORS if issubclass(p.values[0], ClassifierMixin)]
 
 rng = np.random.RandomState(0)
 X = np.round(rng.standard_normal((30, 3)), 3)
@@ -39,13 +43,17 @@ def make(cls, **parameters):
 
 
 def works(model, samples=NEW):
-    """Check that a fitted model predicts finite numbers of the right shape."""
-    proba = model.predict_proba(samples)
+    """Check that a fitted model returns finite numbers of the right shape."""
     n_samples = len(samples) if isinstance(samples, list) else samples.shape[0]
+    activations = model.transform(samples)
+    assert activations.shape == (n_samples, len(model.prototypes_))
+    assert np.isfinite(activations).all()
+    if not isinstance(model, ClassifierMixin):
+        return True
+    proba = model.predict_proba(samples)
     assert proba.shape == (n_samples, len(model.classes_))
     assert np.isfinite(proba).all()
     assert np.isfinite(model.decision_function(samples)).all()
-    assert np.isfinite(model.transform(samples)).all()
     assert set(model.predict(samples)) <= set(model.classes_)
     model.explain(samples).verify()
     return True
@@ -65,6 +73,11 @@ def cls(request):
     return request.param
 
 
+@pytest.fixture(scope="module", params=CLASSIFIERS)
+def classifier(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
 def fitted(cls):
     return make(cls).fit(X, y)
@@ -81,7 +94,6 @@ def with_value(value):
 
 
 CLEAR_ERRORS = {
-    "one class": ((X, np.zeros(30)), r"at least 2 classes in y; got 1 class"),
     "NaN": ((with_value(np.nan), y), "contains NaN"),
     "inf": ((with_value(np.inf), y), "contains infinity"),
     "no samples": ((X[:0], y[:0]), r"0 sample\(s\)"),
@@ -94,21 +106,14 @@ CLEAR_ERRORS = {
         (pd.DataFrame({"a": ["u", "v"] * 3, "b": 1.0}), [0, 1] * 3),
         "could not convert string to float: 'u'",
     ),
-    "3-D": ((np.zeros((4, 2, 2)), [0, 1, 0, 1]), "dim 3"),
+    "tiny images": ((np.zeros((4, 2, 2)), [0, 1, 0, 1]), "Images must "),
+    "5-D": (
+        (np.zeros((4, 1, 1, 2, 2)), [0, 1, 0, 1]),
+        r"X must hold images of shape \(n, C, H, W\) or \(n, H, W\)",
+    ),
     "1-D": ((np.zeros(4), [0, 1, 0, 1]), "Expected 2D array"),
     "scalar": ((3.0, y), "Expected 2D array"),
     "complex": ((X.astype(complex), y), "Complex data not supported"),
-    "no y": ((X, None), "requires y to be passed"),
-    "short y": ((X, y[:-1]), "inconsistent numbers of samples"),
-    "2-D y": ((X, np.column_stack([y, y])), "y should be a 1d array"),
-    "continuous y": ((X, y + 0.5), "Unknown label type: continuous"),
-    "NaN in y": ((X, np.where(y == 0, np.nan, y)), "y contains NaN"),
-    "labels of several types": (
-        (X, np.array([1, "a", 2.5], dtype=object)[y]),
-        "Unknown label type",
-    ),
-    "None in y": ((X, np.where(y == 0, None, "a")), "Unknown label type"),
-    "bytes": ((X, np.array([b"a", b"b", b"c"])[y]), "labels represented as bytes"),
     "negative weight": ((X, y, -np.ones(30)), "Negative values"),
     "no weight": ((X, y, np.zeros(30)), "non-zero|positive for at least one"),
     "NaN weight": ((X, y, np.full(30, np.nan)), "sample_weight contains NaN"),
@@ -120,16 +125,38 @@ CLEAR_ERRORS = {
     ),
     "NaN in sparse X": ((sp.csr_array(with_value(np.nan)), y), "contains NaN"),
 }
+LABEL_ERRORS = {
+    "one class": ((X, np.zeros(30)), r"at least 2 classes in y; got 1 class"),
+    "no y": ((X, None), "requires y to be passed"),
+    "short y": ((X, y[:-1]), "inconsistent numbers of samples"),
+    "2-D y": ((X, np.column_stack([y, y])), "y should be a 1d array"),
+    "continuous y": ((X, y + 0.5), "Unknown label type: continuous"),
+    "NaN in y": ((X, np.where(y == 0, np.nan, y)), "y contains NaN"),
+    "labels of several types": (
+        (X, np.array([1, "a", 2.5], dtype=object)[y]),
+        "Unknown label type",
+    ),
+    "None in y": ((X, np.where(y == 0, None, "a")), "Unknown label type"),
+    "bytes": ((X, np.array([b"a", b"b", b"c"])[y]), "labels represented as bytes"),
+}
 
 
-@pytest.mark.parametrize("case", CLEAR_ERRORS)
-def test_clear_errors(cls, case):
-    arguments, message = CLEAR_ERRORS[case]
+def fails(cls, arguments, message):
     model = make(cls)
     with pytest.raises((ValueError, TypeError), match=message):
         model.fit(*arguments)
     with pytest.raises(NotFittedError):
-        model.predict(X)
+        model.transform(X)
+
+
+@pytest.mark.parametrize("case", CLEAR_ERRORS)
+def test_clear_errors(cls, case):
+    fails(cls, *CLEAR_ERRORS[case])
+
+
+@pytest.mark.parametrize("case", LABEL_ERRORS)
+def test_clear_errors_of_labels(classifier, case):
+    fails(classifier, *LABEL_ERRORS[case])
 
 
 WORKS = {
@@ -192,9 +219,9 @@ LABELS = {
 
 
 @pytest.mark.parametrize("case", LABELS)
-def test_labels(cls, case):
+def test_labels(classifier, case):
     labels = LABELS[case]
-    model = make(cls).fit(X, labels)
+    model = make(classifier).fit(X, labels)
     assert works(model)
     assert set(model.classes_) == set(np.unique(np.asarray(labels)))
     assert np.isin(model.prototype_labels_, model.classes_).all()
@@ -212,16 +239,16 @@ def test_sparse_formats(cls, name):
     expected = make(cls).fit(sp.csr_array(dense), y)
     model = make(cls).fit(convert(dense), y)
     assert works(model, sp.csr_array(dense))
-    actual = model.predict_proba(convert(dense))
-    np.testing.assert_array_equal(actual, expected.predict_proba(sp.csr_array(dense)))
+    actual = model.transform(convert(dense))
+    np.testing.assert_array_equal(actual, expected.transform(sp.csr_array(dense)))
 
 
 def test_read_only_memory_map(cls, tmp_path):
     X.tofile(tmp_path / "X")
     mapped = np.memmap(tmp_path / "X", mode="r", dtype=X.dtype, shape=X.shape)
     model = make(cls).fit(mapped, y)
-    expected = make(cls).fit(X, y).predict_proba(X)
-    np.testing.assert_array_equal(model.predict_proba(mapped), expected)
+    expected = make(cls).fit(X, y).transform(X)
+    np.testing.assert_array_equal(model.transform(mapped), expected)
 
 
 @few_samples
@@ -229,17 +256,18 @@ def test_input_is_not_changed(cls):
     arrays = [X.copy(), y.copy(), np.linspace(0, 1, 30)]
     for array in arrays:
         array.flags.writeable = False
-    make(cls).fit(*arrays).explain(arrays[0])
+    works(make(cls).fit(*arrays), arrays[0])
     np.testing.assert_array_equal(arrays[0], X)
 
 
 @few_samples
 @many_classes
 @pytest.mark.slow
-def test_1000_classes(cls):
+def test_1000_classes(classifier):
     many = np.random.RandomState(0).standard_normal((1000, 2))
-    parameters = {} if "estimator" in cls._get_param_names() else {"solver": "adam"}
-    model = make(cls, **parameters).fit(many, np.arange(1000))
+    ensemble = "estimator" in classifier._get_param_names()
+    parameters = {} if ensemble else {"solver": "adam"}
+    model = make(classifier, **parameters).fit(many, np.arange(1000))
     assert len(model.classes_) == 1000
     assert model.predict_proba(many[:3]).shape == (3, 1000)
     model.explain(many[:2]).verify()
@@ -259,10 +287,14 @@ BAD_SAMPLES = {
 METHODS = ("predict", "predict_proba", "decision_function", "transform", "explain")
 
 
+def methods_of(model, names=METHODS):
+    return [name for name in names if hasattr(model, name)]
+
+
 @pytest.mark.parametrize("case", BAD_SAMPLES)
 def test_bad_samples(fitted, case):
     samples, message = BAD_SAMPLES[case]
-    for method in METHODS:
+    for method in methods_of(fitted):
         if (case, method) == ("unreachable", "transform"):
             continue
         with pytest.raises((ValueError, TypeError), match=message):
@@ -277,16 +309,16 @@ def test_far_samples(fitted):
 
 def test_unfitted(cls):
     model = make(cls)
-    methods = [*METHODS, "certify", "prune", "project", "apply", "export_text"]
-    for method in [m for m in methods if hasattr(model, m)]:
-        arguments = () if method in ("prune", "export_text") else (X,)
-        arguments = (X, y) if method == "project" else arguments
+    names = ("certify", "prune", "project", "apply", "export_text", "explain_global")
+    for method in methods_of(model, (*METHODS, *names, "get_feature_names_out")):
+        action = getattr(model, method)
+        needed = [
+            parameter
+            for parameter in inspect.signature(action).parameters.values()
+            if parameter.default is parameter.empty
+        ]
         with pytest.raises(NotFittedError, match="not fitted yet"):
-            getattr(model, method)(*arguments)
-    with pytest.raises(NotFittedError, match="not fitted yet"):
-        model.explain_global()
-    with pytest.raises(NotFittedError, match="not fitted yet"):
-        model.get_feature_names_out()
+            action(*(X, y)[: len(needed)])
 
 
 VALUES = {
@@ -364,11 +396,13 @@ class TestInterruption:
             model.fit(X, y)
         assert works(model)
         again = pickle.loads(pickle.dumps(model))
-        np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+        np.testing.assert_array_equal(again.transform(X), model.transform(X))
 
     def test_keyboard_interrupt_of_a_full_batch_solver(self, cls):
-        parameters = cls._get_param_names()
-        if "solver" not in parameters or cls is ProtoTreeClassifier:
+        if "solver" not in cls._get_param_names():
+            pytest.skip("an ensemble passes it on to its trees")
+        complaint = complaint_of(lambda: make(cls, solver="lbfgs").fit(X, y))
+        if complaint and "'solver' parameter" in complaint:
             pytest.skip("it has no full-batch solver")
         model = make(cls, encoder=Interrupting(3), solver="lbfgs")
         with pytest.warns(UserWarning, match="Training was interrupted after"):
@@ -376,14 +410,14 @@ class TestInterruption:
         assert works(model)
 
     def test_pickle_of_a_half_trained_estimator(self, cls):
-        if "estimator" in cls._get_param_names():
-            pytest.skip("an ensemble shows its trees when they are trained")
+        if not issubclass(cls, PrototypeClassifier):
+            pytest.skip("it shows what it is made of when that is trained")
         model = make(cls)
         model.set_params(net_params={"callbacks": [Peek()]})
         Peek.model, Peek.states = model, []
         model.fit(X, y)
         Peek.model = None
-        assert len(Peek.states) == 2
+        assert len(Peek.states) == model.n_iter_
         half = pickle.loads(Peek.states[0])
         assert np.isfinite(half.predict_proba(X)).all()
         assert half.predict(X).shape == (30,)
@@ -394,7 +428,7 @@ class TestInterruption:
         with pytest.raises(ValueError, match=r"loss term .* became nan in epoch 1"):
             model.fit(X, y)
         with pytest.raises(NotFittedError):
-            model.predict(X)
+            model.transform(X)
 
 
 class Peek(Callback):
@@ -478,7 +512,7 @@ def test_arbitrary_input(cls, train, drawn, test, sparse):
         if complaint is not None:
             assert len(complaint) > 10
             with pytest.raises(NotFittedError):
-                model.predict(np.zeros((1, 1)))
+                model.transform(np.zeros((1, 1)))
             return
         works(model, train[:5])
         complaint = complaint_of(lambda: works(model, test))

@@ -4,6 +4,7 @@ import inspect
 from collections import defaultdict
 
 import pytest
+from sklearn.base import ClassifierMixin, is_classifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skproto
@@ -34,6 +35,7 @@ BRIEF = {
         "n_estimators": 2,
     },
     "ProtoViTClassifier": {"max_epochs": 30, "batch_size": 32},
+    "PrototypeAutoencoder": {"max_epochs": 20},
 }
 
 # These are trained for long enough to pass the checks of what was learned.
@@ -55,6 +57,11 @@ EXPECTED_FAILURES: dict[str, dict[str, str]] = {}
 def default_estimators():
     """One instance of every estimator."""
     return [cls(**BRIEF.get(name, {})) for name, cls in all_estimators()]
+
+
+def default_classifiers():
+    """One instance of every classifier."""
+    return [model for model in default_estimators() if is_classifier(model)]
 
 
 def listed(mark):
@@ -79,15 +86,36 @@ def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
 
-@parametrize_with_prototype_checks(default_estimators() + CONFIGURED)
+@parametrize_with_prototype_checks(default_classifiers() + CONFIGURED)
 def test_promises(estimator, check):
     check(estimator)
+
+
+# What prototype classifiers promise and what learns prototypes without classes can.
+OF_TRANSFORMERS = {
+    "check_constructor_stores",
+    "check_documented",
+    "check_history",
+    "check_same_seed",
+    "check_save_without_pickle",
+    "check_set_output_pandas",
+}
+
+
+@pytest.mark.parametrize(
+    "check",
+    [check for check in prototype_checks() if check.__name__ in OF_TRANSFORMERS],
+)
+def test_promises_of_transformers(check):
+    for name, cls in all_estimators():
+        if not issubclass(cls, ClassifierMixin):
+            check(name, cls(**BRIEF.get(name, {})))
 
 
 def test_every_estimator_is_checked():
     checked = {type(estimator) for estimator in default_estimators()}
     assert checked == {cls for _, cls in all_estimators()}
-    public = {n for n in skproto.__all__ if n.endswith("Classifier")}
+    public = {n for n in skproto.__all__ if n.endswith(("Classifier", "Autoencoder"))}
     assert {name for name, _ in all_estimators()} == public - {"PrototypeClassifier"}
 
 
@@ -124,6 +152,9 @@ OWN_DEFAULTS = {
     "top_k": "Deformable prototypes take the best centre, as in their paper.",
     "solver": "Trees are trained in batches only.",
     "augment": "PIP-Net compares two views of a sample.",
+    "lambda_recon": "Without classes only the reconstruction keeps codes apart.",
+    "lambda_r1": "Of the autoencoders, as lambda_recon.",
+    "lambda_r2": "Of the autoencoders, as lambda_recon.",
     "head_epochs": "A warm-up of the head in PIP-Net, its refit in the others.",
     "max_epochs": "Networks of prototype parts refit their head after a fixed number.",
     "n_prototypes": "Optional where classes own prototypes by default.",
@@ -145,21 +176,28 @@ def test_same_name_same_default():
 
 def test_every_estimator_has_the_common_parameters():
     common = {
+        "augment",
         "batch_size",
-        "class_weight",
         "device",
         "encoder",
+        "frozen",
+        "image_shape",
         "lr",
         "max_epochs",
         "net_params",
         "random_state",
+        "solver",
         "standardize",
         "verbose",
     }
+    of_classifiers = {"class_weight", "early_stopping", "warm_start"}
     for name, cls in all_estimators():
         own = set(inspect.signature(cls).parameters)
+        wanted = common | (
+            of_classifiers if issubclass(cls, ClassifierMixin) else set()
+        )
         # An ensemble has those of its `estimator`.
-        missing = set() if "estimator" in own else common - own
+        missing = set() if "estimator" in own else wanted - own
         assert not missing, f"{name} lacks {sorted(missing)}"
 
 

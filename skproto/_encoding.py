@@ -66,7 +66,6 @@ class EncodingMixin:
 
     def _pretrain(self, data: TrainingData) -> None:
         """Give an encoder of random weights a start, where that is asked for."""
-        self._pretraining = None
         n_epochs = getattr(self, "pretrain_epochs", 0)
         if isinstance(n_epochs, str):
             named = self.encoder_ in ("conv", "vit") and not self.frozen

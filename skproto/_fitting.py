@@ -287,8 +287,9 @@ class FittingMixin(EncodingMixin, CallbackSupportMixin):
 
     def _history(self, previous) -> pd.DataFrame:
         history = history_frame(self.net_)
-        if self._pretraining is not None:
-            history = pd.concat([self._pretraining, history], ignore_index=True)
+        pretraining = self.__dict__.pop("_pretraining", None)
+        if pretraining is not None:
+            history = pd.concat([pretraining, history], ignore_index=True)
             history["epoch"] = np.arange(1, len(history) + 1)
         if previous is None or previous["history_"].empty:
             return history

@@ -227,6 +227,24 @@ def test_a_pretrained_encoder_brings_its_normalisation(digits):
     assert_array_equal(model.scale_, [63.75])
 
 
+def test_an_encoder_of_random_weights_learns_the_classes_first(digits):
+    X, y = digits[0][:N_TRAIN], digits[1][:N_TRAIN]
+    model = CBCClassifier(pretrain_epochs=6, max_epochs=0, random_state=0).fit(X, y)
+    phases = model.history_.phase.tolist()
+    assert phases == ["pretraining"] * 6
+    assert model.history_.train_loss.iloc[-1] < 0.5 * model.history_.train_loss.iloc[0]
+    again = clone(model).fit(X, y)
+    assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+
+
+@pytest.mark.parametrize("settings", [{"frozen": True}, {"encoder": CountingBody}])
+def test_only_encoders_of_random_weights_that_learn_are_started(digits, settings):
+    model = CBCClassifier(max_epochs=4, random_state=0, **settings)
+    model.fit(digits[0][:N_TRAIN], digits[1][:N_TRAIN])
+    assert model.pretrain_epochs_ == 0
+    assert model.history_.phase.tolist() == ["joint"] * 4
+
+
 # -- encoders --------------------------------------------------------------------------
 
 

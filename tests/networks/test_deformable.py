@@ -103,7 +103,7 @@ def test_phases_follow_the_paper(train):
     model.fit(*train)
     assert (
         model.history_.phase.tolist()
-        == ["warm-up"] + ["parts on their grid"] * 2 + ["joint"] * 3
+        == ["pretraining", "warm-up"] + ["parts on their grid"] * 2 + ["joint"] * 3
     )
     still = brief(2, max_epochs=3, still_epochs=9).fit(*train)
     assert all((w == 0).all() for w in still._module.offset_net.parameters())

@@ -189,10 +189,12 @@ def test_projection_onto_other_samples(fitted, digits, train):
 
 
 def test_projections_while_training(train):
-    model = brief(project_every=2, max_epochs=5, schedule="step").fit(*train)
-    assert len(model.history_) == 5
+    model = brief(project_every=2, max_epochs=5, schedule="step", pretrain_epochs=2)
+    model.fit(*train)
+    assert model.history_.phase.tolist() == ["pretraining"] * 2 + ["joint"] * 5
     model = brief(
         project_every=2,
+        pretrain_epochs=0,
         head_solver="adam",
         head_epochs=3,
         init="uniform",
@@ -408,9 +410,10 @@ def test_prototypes_in_the_space_of_the_features():
 def test_warm_start_goes_on(train):
     X, y = train
     model = (
-        brief(warm_start=True, alignment_weight=0.5, max_epochs=2).fit(X, y).fit(X, y)
+        brief(warm_start=True, alignment_weight=0.5, max_epochs=4).fit(X, y).fit(X, y)
     )
-    assert len(model.history_) == 4
+    # The encoder was started before the first fit only.
+    assert model.history_.phase.eq("pretraining").tolist() == [True] + [False] * 8
 
 
 def test_early_stopping_and_weights(train):

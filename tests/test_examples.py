@@ -89,6 +89,55 @@ def test_grid_search(tmp_path):
     assert_picture(tmp_path / "applicant.png")
 
 
+@pytest.mark.slow
+def test_image_parts(tmp_path):
+    text = run("plot_image_parts.py", tmp_path)
+    accuracy = [
+        float(found) for found in re.findall(r"^test accuracy (0\.\d+)", text, re.M)
+    ]
+    assert len(accuracy) == 3
+    assert min(accuracy) > 0.9
+    assert re.search(
+        r"like the part at rows \d-\d, columns \d-\d of training image", text
+    )
+    removed, all_of_them = map(int, re.search(r"without (\d+) of (\d+)", text).groups())
+    assert (
+        f"{all_of_them - removed} prototypes, sources among the first 628: True" in text
+    )
+    for name in ("digit", "gallery", "path", "tree"):
+        assert_picture(tmp_path / f"{name}.png")
+
+
+@pytest.mark.slow
+def test_autoencoder(tmp_path):
+    text = run("plot_autoencoder.py", tmp_path)
+    accuracy = [
+        float(found) for found in re.findall(r"^test accuracy (0\.\d+)", text, re.M)
+    ]
+    assert len(accuracy) == 2
+    assert min(accuracy) > 0.95
+    rows = re.findall(
+        r"^(on their side|negatives|noise) +(\S+) +(\S+) +(\S+)$", text, re.M
+    )
+    assert len(rows) == 3
+    for _, distance, reconstruction, _ in rows:
+        assert min(float(distance), float(reconstruction)) > 0.9
+    assert "largest distance to the image behind: 0.0\n" in text
+    for name in ("painted", "digit"):
+        assert_picture(tmp_path / f"{name}.png")
+
+
+@pytest.mark.slow
+def test_encoder_of_ones_own(tmp_path):
+    text = run("plot_pretrained_encoder.py", tmp_path)
+    accuracy = [float(found) for found in re.findall(r"accuracy (0\.\d+)$", text, re.M)]
+    assert len(accuracy) == 3
+    assert min(accuracy[:2]) > 0.9
+    assert "the frozen model holds the weights that were given: True\n" in text
+    assert "mean 4.9, scale 6.0\n" in text
+    assert_picture(tmp_path / "frozen.png")
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda p: p.name)
 def test_examples_are_gallery_scripts(path):
     text = path.read_text(encoding="utf-8")

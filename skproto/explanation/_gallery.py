@@ -18,6 +18,8 @@ from skproto.explanation._pictures import (
 if TYPE_CHECKING:
     from skproto.explanation._prototypes import PrototypeTable
 
+FEW_PIXELS = 8  # parts with fewer a side are shown in their place
+
 
 class Tile(NamedTuple):
     """One prototype of a gallery: its pictures, and what stands below them."""
@@ -37,11 +39,16 @@ class Group(NamedTuple):
 def tile_pictures(table: PrototypeTable, k: int, values: Range) -> list[Picture]:
     """Return what a gallery shows of a prototype.
 
-    Its part or parts, the decoded prototype, or the whole source image.
+    Its part or parts, the decoded prototype, or the whole source image. Parts of a few
+    pixels say nothing on their own: the source is shown with their places marked.
     """
     parts = part_pictures(table, k, values)
     whole = source_picture(table, k, values)
-    return parts or ([] if whole is None else [whole])
+    decoded = table.places is not None and table.places.decoded is not None
+    tiny = all(max(part.pixels.shape[:2]) < FEW_PIXELS for part in parts)
+    if whole is not None and tiny and not decoded:
+        return [whole]
+    return parts
 
 
 def tile_name(table: PrototypeTable, k: int) -> list[str]:

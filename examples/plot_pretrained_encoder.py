@@ -11,7 +11,7 @@ as it is, and sees every image once.
 # -----------
 # ``from_transformers("facebook/dinov2-small", resize=224)`` would load pretrained
 # weights. To run anywhere this script makes do with a small net, which learns to tell
-# the digits from 0 to 4, and is then used for those from 5 to 9, which it has never seen.
+# the digits from 0 to 4, and is then used for those from 5 to 9, which it has not seen.
 
 import sys
 from pathlib import Path

@@ -45,6 +45,10 @@ class RBFNetwork(nn.Module):
         "relevance" weighs the squared difference of every dimension by a learned
         factor; the factors have mean 1.
 
+    channels : bool, default=False
+        Whether the prototypes are the channels of the encoder: what is detected at a
+        site is the softmax over its D channels, P = D.
+
     encoder : nn.Module, default=None
         Maps rows to sites (n, T, D); the best site counts. None: the row itself.
     """
@@ -60,6 +64,7 @@ class RBFNetwork(nn.Module):
         train_sigma=True,
         n_reasonings=1,
         metric="euclidean",
+        channels=False,
         encoder=None,
     ):
         super().__init__()
@@ -73,7 +78,9 @@ class RBFNetwork(nn.Module):
             "train_sigma": train_sigma,
             "n_reasonings": n_reasonings,
             "metric": metric,
+            "channels": channels,
         }
+        self.channels = channels
         self.encoder = SiteEncoder() if encoder is None else encoder
         self.prototypes = nn.Parameter(torch.zeros(n_prototypes, dim))
         # Where the prototypes started: a penalty holds training near.
@@ -106,8 +113,13 @@ class RBFNetwork(nn.Module):
         return None if omega is None else math.sqrt(len(omega)) * omega
 
     def site_distances(self, x: Tensor) -> Tensor:
-        """Squared distance of every prototype to every site, (n, P, T)."""
+        """Squared distance of every prototype to every site, (n, P, T).
+
+        Where the prototypes are channels it is minus the logarithm of their share.
+        """
         z: Tensor = self.encoder(x)
+        if self.channels:
+            return -z.log_softmax(2).transpose(1, 2)
         p: Tensor = self.prototypes
         stretch = self.stretch()
         if stretch is not None:

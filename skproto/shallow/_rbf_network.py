@@ -25,7 +25,7 @@ from skproto.shallow._certified import CertifiedPrototypeClassifier
 from skproto.training import TrainingData
 from skproto.utils import _parameters as rules
 
-EXPONENTS = {"metric": 1, "squared": 2}
+EXPONENTS = {"metric": 1, "squared": 2, "channel_softmax": 2}
 
 # Margins that margin=None stands for: a share of probability, a scaled distance.
 DEFAULT_MARGINS = {"margin": 0.05, "robust": 0.5}
@@ -47,7 +47,7 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
     _parameter_rules = CertifiedPrototypeClassifier._parameter_rules.extended(
         n_prototypes=(rules.none(), rules.integer(1)),
         metric=rules.options("auto", "euclidean", "relevance"),
-        kernel=rules.options("metric", "squared"),
+        kernel=rules.options(*EXPONENTS),
         sigma=(
             rules.options("auto", "local", "spread"),
             rules.real(0),
@@ -69,7 +69,10 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
 
     def _make_module(self, data: TrainingData) -> RBFNetwork:
         encoder = self._make_encoder(data)
-        if self.n_prototypes is None:
+        points: Any
+        if self._detects_channels:
+            points, codes = np.eye(encoder.dim), None
+        elif self.n_prototypes is None:
             points, codes = self._start(data, encoder)
         else:
             points, codes = self._start_shared(data, encoder, self.n_prototypes), None
@@ -80,9 +83,10 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
             self._head(),
             exponent=EXPONENTS[self.kernel],
             shared_sigma=self.shared_sigma,
-            train_sigma=self.train_sigma,
+            train_sigma=self.train_sigma and not self._detects_channels,
             n_reasonings=getattr(self, "n_reasonings", 1),
             metric=self.metric_,
+            channels=self._detects_channels,
             encoder=encoder,
         )
         with torch.no_grad():
@@ -91,7 +95,21 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
             self._start_head(module.head, class_shares(module, data, codes), data.rng)
         return module
 
+    @property
+    def _detects_channels(self) -> bool:
+        return bool(self.kernel == "channel_softmax")
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        if self._detects_channels and self.project_prototypes:
+            raise ValueError(
+                "kernel='channel_softmax' has channels for prototypes, which cannot be "
+                "projected. Use project_prototypes=False."
+            )
+
     def _start_widths(self, module: RBFNetwork, data: TrainingData) -> None:
+        if self._detects_channels:
+            return
         if not isinstance(self.sigma, str):
             widths = torch.from_numpy(self._given_widths(module.kernel.n_prototypes))
         elif self.sigma_rule_ == "local" and len(module.prototypes) > 1:
@@ -147,7 +165,14 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
     def _resolve(self, X) -> None:
         super()._resolve(X)
         self.metric_ = self.metric
-        if self.metric == "auto":
+        if self._detects_channels:
+            if not self._encodes:
+                raise ValueError(
+                    "kernel='channel_softmax' needs an encoder, whose channels are the "
+                    f"prototypes. Got encoder={self.encoder!r}."
+                )
+            self.metric_ = "euclidean"
+        elif self.metric == "auto":
             self.metric_ = self._auto_metric(X)
         self.sigma_rule_ = self.sigma if isinstance(self.sigma, str) else None
         if self.sigma_rule_ == "auto":
@@ -198,6 +223,8 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
         return terms
 
     def _kernel_evidence(self) -> dict[str, Any]:
+        if self._detects_channels:
+            return {}
         return {"kernel": self.kernel, "bandwidths": self.sigma_}
 
     def _certified_radius(self, module, x, codes, method, norm) -> torch.Tensor:

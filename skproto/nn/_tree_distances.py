@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn.functional import embedding_bag, linear
 
 #: A squared distance below this share of the squares that it is the difference of has
 #: lost too many digits in float32: at the border about 2e-5 of it.
@@ -14,7 +14,8 @@ _CANCELLATION = 1e-2
 #: depend on how many there are.
 _ROW_BLOCK = 16
 
-#: Differences held at once where no gradient is needed.
+#: Differences, or products, held at once where no gradient of them is needed: they
+#: stay in the processor's cache.
 _BLOCK_NUMBERS = 2**18
 
 
@@ -43,14 +44,71 @@ def squared_distances_matmul(z: Tensor, p: Tensor, w: Tensor | None) -> Tensor:
 
 def _one_product(z: Tensor, p: Tensor, w: Tensor | None) -> Tensor:
     """Squared distances (n, T, N) before rounding below 0 is mended, in one product."""
+    return linear(*_operands(z, p, w))
+
+
+def _operands(z: Tensor, p: Tensor, w: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows (n, T, F), columns (N, F) and constants (N,) that give squared distances."""
     if w is None:
         norms = (z * z).sum(-1, keepdim=True)
         ones = p.new_ones(len(p), 1)
         rows, columns = torch.cat([z, norms], -1), torch.cat([-2 * p, ones], -1)
-        return linear(rows, columns, (p * p).sum(-1))
+        return rows, columns, (p * p).sum(-1)
     wp = w * p
     rows, columns = torch.cat([z, z * z], -1), torch.cat([-2 * wp, w], -1)
-    return linear(rows, columns, (wp * p).sum(-1))
+    return rows, columns, (wp * p).sum(-1)
+
+
+class SmallestProduct(torch.autograd.Function):
+    """Smallest product with a column among the rows of each sample, and its row.
+
+    ``SmallestProduct.apply(rows, columns)`` of shapes (n, T, F) and (N, F) returns
+    values (n, N) and positions (n, N). The products (n, T, N) are never held together,
+    and the gradient, one number for each sample and column, is not spread over them.
+    """
+
+    @staticmethod
+    def forward(rows, columns):
+        """Multiply some samples at a time."""
+        size = max(1, _BLOCK_NUMBERS // (rows.shape[1] * len(columns)))
+        parts = [
+            (part.flatten(0, 1) @ columns.T).unflatten(0, part.shape[:2]).min(dim=1)
+            for part in rows.split(size)
+        ]
+        values, places = zip(*parts, strict=True)
+        return torch.cat(values), torch.cat(places)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        """Keep what the gradient needs."""
+        ctx.save_for_backward(*inputs, output[1])
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(True)
+
+    @staticmethod
+    def backward(ctx, gradient, _):
+        """Add up columns for every row, and rows for every column."""
+        rows, columns, places = ctx.saved_tensors
+        n_samples, n_rows = rows.shape[:2]
+        first = torch.arange(n_samples, device=rows.device)[:, None] * n_rows
+        chosen = places + first
+        # Pairs of sample and column, in the order of the rows that they chose.
+        counts = torch.bincount(chosen.flatten(), minlength=n_samples * n_rows)
+        order = chosen.flatten().argsort()
+        for_rows = embedding_bag(
+            order % len(columns),
+            columns,
+            counts.cumsum(0) - counts,
+            mode="sum",
+            per_sample_weights=gradient.flatten()[order],
+        )
+        for_columns = embedding_bag(
+            chosen.T.contiguous(),
+            rows.flatten(0, 1),
+            mode="sum",
+            per_sample_weights=gradient.T.contiguous(),
+        )
+        return for_rows.view_as(rows), for_columns
 
 
 def squared_distances_double(z: Tensor, p: Tensor, w: Tensor | None) -> Tensor:
@@ -178,7 +236,7 @@ def nearest(
     """
     if z.shape[1] > 1:
         # Mending after the minimum spares three passes over all sites.
-        squared, sites = _one_product(z, p, w).min(dim=1)
+        squared, sites = _smallest(z, p, w, exact)
         squared = squared.clamp_min(0)
         if exact:
             z = z.gather(1, sites.unsqueeze(2).expand(-1, -1, z.shape[2]))
@@ -191,6 +249,17 @@ def nearest(
         return squared_distances_exact(z, p, w), sites
     product = squared_distances_double if traced else squared_distances_mixed
     return product(z.squeeze(1), p, w), sites
+
+
+def _smallest(
+    z: Tensor, p: Tensor, w: Tensor | None, exact: bool
+) -> tuple[Tensor, Tensor]:
+    """Squared distance (n, N) to the nearest site before mending, and the site."""
+    if exact or not torch.is_grad_enabled() or not len(p):
+        return _one_product(z, p, w).min(dim=1)
+    rows, columns, constant = _operands(z, p, w)
+    values, sites = SmallestProduct.apply(rows, columns)
+    return values + constant, sites
 
 
 def root(squared: Tensor) -> Tensor:

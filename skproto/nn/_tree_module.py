@@ -215,7 +215,13 @@ class SoftPrototypeTree(CountingLeaves):
             nearest site; "sites" (n, N): which site that is; "log_path" (n, L): log
             path probability of each leaf.
         """
-        squared, sites = self._nearest(self.encode(x))
+        return self._route(self.encode(x))
+
+    def _route(self, z: Tensor) -> dict[str, Tensor]:
+        if torch.is_autocast_enabled(z.device.type):  # loses small differences
+            with torch.autocast(z.device.type, enabled=False):
+                return self._route(z.to(self.prototypes.dtype))
+        squared, sites = self._nearest(z)
         decisions = self._decide(squared)
         log_path = self._router(decisions.log_left, decisions.log_right)
         log_scores = self._mix(log_path)
@@ -303,14 +309,10 @@ class SoftPrototypeTree(CountingLeaves):
         maps : Tensor of shape (n, N, T)
             Their maximum over the sites is the activation.
         """
-        z, w = self.encode(x), self.weights()
+        z, p, w = self.encode(x), self.prototypes, self.weights()
         if self.scale_distance:
-            scale = 1.0 if w is None else w
-            w = torch.as_tensor(scale).to(z).expand_as(self.prototypes)
-            w = w / self.prototype_dim
-        squared = distances.squared_distances_double(
-            z.flatten(0, 1), self.prototypes, w
-        )
+            w = (torch.ones_like(p) if w is None else w).to(z) / self.prototype_dim
+        squared = distances.squared_distances_double(z.flatten(0, 1), p, w)
         right = ops.presence(squared, self.log_radius, self.sharpness)
         return right.unflatten(0, (-1, z.shape[1])).transpose(1, 2)
 

@@ -24,6 +24,9 @@ _MAX_EXPONENT = 1e30
 _MIN_EXPONENT = 1e-30
 #: Bound of |log r|, far outside every useful radius, so that r^-2 stays finite.
 _MAX_LOG_RADIUS = 30.0
+#: Least share, as a logarithm, that counts in a sum: far below the precision of floats,
+#: but large enough that products with it are normal numbers, which are fast.
+_MIN_LOG_SHARE = -60.0
 
 
 class Decisions(NamedTuple):
@@ -278,7 +281,8 @@ def mix_smoothed(log_path: Tensor, leaves: Tensor) -> Tensor:
         Log of ``sum_l pi_l leaves_lk``.
     """
     top = log_path.detach().amax(dim=1, keepdim=True)
-    return torch.log(torch.exp(log_path - top) @ leaves) + top
+    shares = torch.exp((log_path - top).clamp_min(_MIN_LOG_SHARE))
+    return torch.log(shares @ leaves) + top
 
 
 def mix_log(log_path: Tensor, log_leaves: Tensor) -> Tensor:
@@ -370,6 +374,7 @@ def responsibilities(log_path: Tensor, log_leaves: Tensor, target: Tensor) -> Te
     Returns
     -------
     shares : Tensor of shape (n, L)
-        Rows sum to 1.
+        Rows sum to 1; what would be below 1e-26 is 0.
     """
-    return torch.softmax(log_path + log_leaves.T[target], dim=1)
+    shares = torch.softmax(log_path + log_leaves.T[target], dim=1)
+    return shares.masked_fill(shares < math.exp(_MIN_LOG_SHARE), 0.0)

@@ -749,3 +749,41 @@ def test_prototypes_without_admissible_row_stay():
     assert found.distances[2] == math.inf
     assert torch.equal(tree.prototypes[2], before[2])
     assert torch.equal(tree.prototypes[:2].detach(), x[found.samples[:2]])
+
+
+def nearest_of_sites(z, p, w):
+    """Distances and sites of prototypes in training, and the plain definition."""
+    ours = distances.nearest(z, p, w, exact=False)
+    squared = (z[:, :, None] - p).square() * (1 if w is None else w)
+    return ours, squared.sum(-1).min(dim=1)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_nearest_sites_in_training_have_the_gradients_of_the_definition(
+    weighted, monkeypatch
+):
+    monkeypatch.setattr(distances, "_BLOCK_NUMBERS", 40)  # two samples at a time
+    shapes = [(5, 4, 3), (5, 3), *([(5, 3)] if weighted else [])]
+    rand = generator()
+    inputs = [
+        torch.rand(shape, dtype=torch.float64, generator=rand).requires_grad_()
+        for shape in shapes
+    ]
+    ours, plain = nearest_of_sites(*inputs, *([] if weighted else [None]))
+    torch.testing.assert_close(ours[0], plain.values)
+    assert torch.equal(ours[1], plain.indices)
+    factor = torch.rand(ours[0].shape, dtype=torch.float64, generator=rand)
+    torch.testing.assert_close(
+        torch.autograd.grad((factor * ours[0]).sum(), inputs),
+        torch.autograd.grad((factor * plain.values).sum(), inputs),
+    )
+
+
+def test_autocast_leaves_the_routing_in_full_precision():
+    tree = SoftPrototypeTree(3, 2, depth=2).train()
+    x = torch.rand(4, 5, 3, generator=generator())
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = tree(x.bfloat16())
+    expected = tree(x.bfloat16().float())
+    for name, value in outputs.items():
+        assert torch.equal(value, expected[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -120,7 +121,8 @@ class PrototypeNet(NeuralNet):
         Whether images lie in memory with the channels last while training.
 
     module, **kwargs : object
-        See :class:`skorch.NeuralNet`.
+        See :class:`skorch.NeuralNet`. With ``compile=True`` training calls a compiled
+        form of the module; `module_` stays as it is, and so do predictions.
     """
 
     def __init__(
@@ -146,12 +148,28 @@ class PrototypeNet(NeuralNet):
         x = to_tensor(x, device=self.device)
         if self.channels_last and x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
+        module = self.__dict__.get("_compiled", self.module_)
         if self.autocast is None:
-            return self.module_(x, **fit_params)
+            return module(x, **fit_params)
         dtype = getattr(torch, self.autocast)
         with torch.autocast(torch.device(self.device).type, dtype):
-            outputs = self.module_(x, **fit_params)
+            outputs = module(x, **fit_params)
         return {k: v.float() if v.dtype == dtype else v for k, v in outputs.items()}
+
+    def torch_compile(self, module, name):
+        """Leave a module as it is: see :meth:`compiled`."""
+        return module
+
+    @contextmanager
+    def compiled(self):
+        """Call a compiled form of the module while the context lasts, if asked for."""
+        if self.compile:
+            options = self.get_params_for("compile")
+            self.__dict__["_compiled"] = torch.compile(self.module_, **options)
+        try:
+            yield
+        finally:
+            self.__dict__.pop("_compiled", None)
 
     def _augmented(self, batch):
         """Return the batch as training sees it: augmented, once for every view."""
@@ -228,5 +246,6 @@ class PrototypeNet(NeuralNet):
 
     def __getstate__(self):
         state = super().__getstate__()
-        state.pop("_memo", None)
+        for name in ("_memo", "_compiled"):
+            state.pop(name, None)
         return state

@@ -142,8 +142,9 @@ def run_phases(
     if held_out is not None:
         net.train_split = lambda train, y=None, **kwargs: (train, held_out)
     try:
-        for phase in phases:
-            _run_phase(net, phase, dataset)
+        with net.compiled():
+            for phase in phases:
+                _run_phase(net, phase, dataset)
     except KeyboardInterrupt:
         warnings.warn(
             f"Training was interrupted after {len(net.history)} epochs; the estimator "

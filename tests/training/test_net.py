@@ -1,5 +1,8 @@
 """The net, phases and callbacks, on a plain linear module."""
 
+import dataclasses
+import pickle
+
 import numpy as np
 import pytest
 import skorch
@@ -224,6 +227,34 @@ def test_net_params_have_the_last_word():
     )
     assert net.optimizer_.param_groups[0]["weight_decay"] == 0.5
     assert net.history[0, "train_batch_count"] == 9
+
+
+class Pixels(Linear):
+    """A linear module on images (n, 1, 2, 2) that notes how they lie in memory."""
+
+    def forward(self, x):
+        assert x.is_contiguous(memory_format=torch.channels_last)
+        return super().forward(x.flatten(1))
+
+
+@pytest.mark.parametrize("autocast", [None, "bfloat16"])
+@pytest.mark.parametrize(
+    "compiled", [{}, {"compile": True, "compile__backend": "eager"}]
+)
+def test_options_of_the_device_give_nearly_the_same_model(autocast, compiled):
+    data = make_data()
+    images = dataclasses.replace(data, X=data.X.reshape(-1, 1, 2, 2))
+    options = {"autocast": autocast, "channels_last": True, **compiled}
+    phases = Phase("head", 3, 0.05, trainable=("head",)), Phase("joint", 3, 0.05)
+    plain = train(*phases, data=data)
+    torch.manual_seed(0)
+    net = train(*phases, data=images, module=Pixels(), **options)
+    atol = 1e-6 if autocast is None else 0.02
+    for name, value in plain.module_.state_dict().items():
+        torch.testing.assert_close(
+            net.module_.state_dict()[name], value, rtol=0, atol=atol
+        )
+    pickle.loads(pickle.dumps(net))
 
 
 def test_any_torch_data_loader_works():

@@ -150,7 +150,8 @@ def test_epochs_of_the_choice(epochs, asked, expected):
 
 
 def test_what_moves_when():
-    model = make(warm_epochs=2, max_epochs=4, head_solver="adam", head_epochs=2)
+    settings = {"warm_epochs": 2, "head_solver": "adam", "head_epochs": 2}
+    model = make(max_epochs=4, pretrain_epochs=0, **settings)
     model.fit(X[:60], Y[:60])
     phases = model.history_["phase"].tolist()
     assert phases == ["warm-up"] * 2 + ["joint"] * 2 + ["last layer"] * 2

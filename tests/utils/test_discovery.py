@@ -41,7 +41,8 @@ def test_only_concrete_estimators_of_this_package_are_found():
 
 def test_defaults_are_enough_to_construct_each():
     for _, cls in all_estimators():
-        assert is_classifier(cls())
+        model = cls()
+        assert is_classifier(model) or hasattr(model, "transform")
 
 
 def test_every_found_estimator_is_reachable_from_the_top():

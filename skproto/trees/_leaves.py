@@ -11,7 +11,7 @@ from skorch.callbacks import Callback
 from torch import Tensor
 
 from skproto.nn.tree import SoftPrototypeTree, project_tree
-from skproto.training import BatchDataset, TrainingData, chunks
+from skproto.training import BatchDataset, TrainingData, chunk_rows, chunks
 
 # Path probabilities (samples x leaves) that passes over the same routing keep.
 KEPT_ENTRIES = 2**23
@@ -116,6 +116,9 @@ def _routed(tree, dataset) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Log path probabilities, classes and weights of the samples, batch by batch."""
     device = tree.prototypes.device
     size = int(np.clip(KEPT_ENTRIES // (8 * tree.structure.n_leaves), 64, 8192))
+    if len(dataset.X.shape) > 2:
+        # The maps of an encoder are larger than the images.
+        size = min(size, chunk_rows(math.prod(dataset.X.shape[1:])) // 8)
     for rows in chunks(len(dataset), size):
         x, (y, weight) = dataset.batch(rows)
         yield tree(x.to(device))["log_path"], y.to(device), weight.to(device)

@@ -239,7 +239,10 @@ class ProtoTreeClassifier(TreeClassifier):
     Differs from the paper in the radius kernel, the feature weights, leaves by EM, the
     start, the adjustment and the new leaves after projection; each can be switched off:
     ``similarity="exp", feature_weights=False, leaf_update="softmax", init="normal",
-    adjust_epochs=0, refit_passes=0``.
+    adjust_epochs=0, refit_passes=0``. On images, with a pretrained encoder given as a
+    module, these and ``prototype_dim=256, pretrain_epochs=0, warmup_epochs=30,
+    schedule="step", max_epochs=100, lr=1e-3, encoder_lr=1e-5, batch_size=64,
+    prune_threshold=0.01`` are the paper's schedule for 200 classes.
 
     Examples
     --------

@@ -1,0 +1,116 @@
+"""RBF, CBC and LVQ classifiers on images: sites, places, channels."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.datasets import load_digits
+
+from skproto import (
+    CBCClassifier,
+    GLVQClassifier,
+    GMLVQClassifier,
+    RBFClassifier,
+    RSLVQClassifier,
+)
+from skproto.nn import RBFNetwork
+
+BRIEF = {"max_epochs": 6, "lr": 0.005, "batch_size": 64, "random_state": 0}
+
+MODELS = [
+    CBCClassifier(2, **BRIEF),
+    RBFClassifier(2, **BRIEF),
+    RBFClassifier(2, head="convex", **BRIEF),
+    GLVQClassifier(2, **BRIEF),
+    GMLVQClassifier(2, **BRIEF),
+    RSLVQClassifier(2, **BRIEF),
+]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(n_class=4, return_X_y=True)
+    return X.reshape(-1, 8, 8).astype(np.uint8)[:400], y[:400]
+
+
+@pytest.fixture(scope="module", params=MODELS, ids=lambda m: repr(m)[:24])
+def fitted(request, digits):
+    model = request.param.set_params(project_prototypes=True)
+    return model.fit(digits[0][:300], digits[1][:300])
+
+
+def test_learns_and_verifies(fitted, digits):
+    X, y = digits
+    assert fitted.encoder_ == "conv"
+    assert fitted.score(X[300:], y[300:]) > 0.5
+    case = fitted.explain(X[300:304])
+    case.verify()
+    assert case.places.images.shape == (4, 1, 8, 8)
+    found = case.contributions.sum(axis=1) + case.bias
+    assert_allclose(found, fitted.decision_function(X[300:304]), rtol=1e-5, atol=1e-5)
+
+
+def test_projected_prototypes_are_sites_of_training_images(fitted, digits):
+    X, _ = digits
+    assert_array_equal(fitted.projection_distance_, 0.0)
+    with torch.inference_mode():
+        scaled = fitted._scaling.apply(X[fitted.prototype_indices_][:, None])
+        z = fitted._module.encoder(torch.from_numpy(scaled)).numpy()
+    mine = z[np.arange(len(z)), fitted.prototype_sites_]
+    assert_allclose(mine, fitted.prototypes_, rtol=1e-4, atol=1e-4)
+    top, left, bottom, right = fitted.prototype_boxes_[0]
+    patch = X[fitted.prototype_indices_[0]][None, top:bottom, left:right]
+    assert_array_equal(fitted.prototype_patches_[0], patch)
+
+
+def test_the_activation_is_the_maximum_of_the_map(fitted, digits):
+    X = digits[0][:10]
+    maps = fitted.similarity_maps(X)
+    assert maps.shape == (10, len(fitted.prototypes_), 4, 4)
+    assert_allclose(maps.max(axis=(2, 3)), fitted.transform(X), rtol=1e-3, atol=1e-5)
+
+
+def test_pickle(fitted, digits):
+    again = pickle.loads(pickle.dumps(fitted))
+    assert_array_equal(again.predict_proba(digits[0]), fitted.predict_proba(digits[0]))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        CBCClassifier(kernel="channel_softmax", **BRIEF),
+        RBFClassifier(kernel="channel_softmax", **BRIEF),
+    ],
+    ids=["CBC", "RBF"],
+)
+def test_channels_are_components(model, digits):
+    X, y = digits
+    model.fit(X[:300], y[:300])
+    assert model.score(X[300:], y[300:]) > 0.7
+    assert_array_equal(model.prototypes_, np.eye(32))
+    with torch.inference_mode():
+        x = torch.from_numpy(model._scaling.apply(X[:5][:, None]))
+        shares = model._module.encoder(x).softmax(2)
+    assert_allclose(model.transform(X[:5]), shares.amax(1), rtol=1e-4, atol=1e-6)
+    model.explain(X[:3]).verify()
+
+
+def test_channels_add_up_to_one_at_every_site():
+    torch.manual_seed(0)
+    network = RBFNetwork(3, 3, 2, "linear", channels=True).eval()
+    z = torch.randn(5, 7, 3)
+    maps = network.similarity_maps(z)
+    assert_allclose(maps.sum(1).detach(), np.ones((5, 7)), rtol=1e-5)
+    outputs = network(z)
+    assert torch.equal(outputs["sites"], maps.argmax(2))
+
+
+def test_channels_need_an_encoder_and_no_projection(digits):
+    X, y = digits
+    with pytest.raises(ValueError, match="encoder"):
+        CBCClassifier(kernel="channel_softmax").fit(X.reshape(len(X), -1), y)
+    model = CBCClassifier(kernel="channel_softmax", project_prototypes=True)
+    with pytest.raises(ValueError, match="project_prototypes"):
+        model.fit(X, y)

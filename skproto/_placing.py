@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from skproto import _images as images
+from skproto._provenance import provenance, site_boxes
 from skproto.explanation import PrototypePlaces, PrototypeTable, SamplePlaces
 
 # Samples for which an explanation computes receptive fields, and prototypes of each.
@@ -80,7 +80,7 @@ def read_sources(model, X, index, sites, boxes=None) -> None:
         Pixels, where they are not those of the sites.
     """
     if len(model._input_shape) == 3:
-        kept = images.provenance(X, index, sites, model._site_grid, boxes)
+        kept = provenance(X, index, sites, model._site_grid, boxes)
     else:
         rows = X[index]
         rows = rows.toarray() if sp.issparse(rows) else rows.copy()
@@ -183,7 +183,7 @@ def sample_places(model, outputs, X, evidence=None) -> SamplePlaces | None:
             extras["maps"] = similarity_maps(model, X)
     boxes = outputs.get("boxes")
     if boxes is None:
-        boxes = images.site_boxes(sites, grid, model._input_shape)
+        boxes = site_boxes(sites, grid, model._input_shape)
     return SamplePlaces(
         kind="image",
         images=X[:],

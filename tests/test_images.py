@@ -20,12 +20,10 @@ from skproto import CBCClassifier, ProtoPNetClassifier, ProtoTreeClassifier
 from skproto._images import (
     ChannelScaling,
     SampleArray,
-    crop,
     fit_channel_scaling,
-    image_hash,
-    site_boxes,
     validate_images,
 )
+from skproto._provenance import crop, image_hash, site_boxes
 from skproto.nn.encoders import SiteEncoder, make_encoder, settle_statistics
 
 N_TRAIN = 200
@@ -383,7 +381,7 @@ def test_patches_hashes_and_boxes_are_those_of_the_training_images(digits):
 
 
 def test_source_images_that_are_too_many_are_not_kept(digits, monkeypatch):
-    monkeypatch.setattr("skproto._images.MAX_KEPT_BYTES", 10)
+    monkeypatch.setattr("skproto._provenance.MAX_KEPT_BYTES", 10)
     model = tree().fit(digits[0][:N_TRAIN], digits[1][:N_TRAIN])
     assert model.prototype_samples_ is None
     assert model.prototype_patches_[0].shape == (1, 2, 2)

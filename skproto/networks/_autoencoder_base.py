@@ -15,9 +15,9 @@ from sklearn.utils.validation import (
     column_or_1d,
 )
 
-from skproto import _images as images
 from skproto import _preparation as preparation
 from skproto._fitting import keeps_state_on_error
+from skproto._provenance import provenance
 from skproto.explanation import PrototypePlaces, PrototypeTable, SamplePlaces
 from skproto.explanation._distances import DistanceExplanation
 from skproto.networks._autoencoder_codes import AutoencoderCodes
@@ -258,7 +258,7 @@ class AutoencoderBase(AutoencoderCodes):
         index = self.prototype_indices_
         if len(self._input_shape) == 3:
             sites = np.zeros(len(index), dtype=np.int64)
-            for name, value in images.provenance(X, index, sites, None).items():
+            for name, value in provenance(X, index, sites, None).items():
                 setattr(self, name, value)
             return
         rows = X[index]

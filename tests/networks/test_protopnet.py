@@ -17,7 +17,7 @@ from torch import nn
 
 from skproto import ProtoPNetClassifier
 from skproto import _projection as projection
-from skproto._images import image_hash
+from skproto._provenance import image_hash
 from skproto.networks._base import learning_rate_factor
 from skproto.nn.encoders import SiteEncoder
 from skproto.nn.head_solver import solve_head

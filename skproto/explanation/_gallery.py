@@ -12,13 +12,12 @@ from skproto.explanation._pictures import (
     Range,
     part_pictures,
     range_of,
+    shown_in_place,
     source_picture,
 )
 
 if TYPE_CHECKING:
     from skproto.explanation._prototypes import PrototypeTable
-
-FEW_PIXELS = 8  # parts with fewer a side are shown in their place
 
 
 class Tile(NamedTuple):
@@ -42,13 +41,10 @@ def tile_pictures(table: PrototypeTable, k: int, values: Range) -> list[Picture]
     Its part or parts, the decoded prototype, or the whole source image. Parts of a few
     pixels say nothing on their own: the source is shown with their places marked.
     """
-    parts = part_pictures(table, k, values)
     whole = source_picture(table, k, values)
-    decoded = table.places is not None and table.places.decoded is not None
-    tiny = all(max(part.pixels.shape[:2]) < FEW_PIXELS for part in parts)
-    if whole is not None and tiny and not decoded:
+    if whole is not None and shown_in_place(table):
         return [whole]
-    return parts
+    return part_pictures(table, k, values) or ([] if whole is None else [whole])
 
 
 def tile_name(table: PrototypeTable, k: int) -> list[str]:

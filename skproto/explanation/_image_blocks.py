@@ -14,6 +14,7 @@ from skproto.explanation._pictures import (
     input_picture,
     range_of,
     reconstruction_pictures,
+    shown_in_place,
 )
 
 if TYPE_CHECKING:
@@ -184,6 +185,8 @@ def gallery_notes(shown: Any) -> list[str]:
     notes: list[str] = []
     if own.sites is not None and own.sites.ndim == 2:
         notes.append("numbers: the parts of a prototype")
+    elif shown_in_place(shown.prototypes):
+        notes.append("box: the part that a prototype stands for")
     if not np.all(shown.prototypes.is_case):
         notes.append("near: a learned prototype, with the nearest part or image")
     if own.decoded is not None:

@@ -24,6 +24,7 @@ BOX = "#F0E442"  # boxes of the only part
 PART_COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00")
 OVERLAY = (213, 94, 0)  # vermillion
 LARGEST = 192  # longer side of a picture in HTML, in pixels
+FEW_PIXELS = 8  # parts with fewer a side are shown in their place
 
 
 class Mark(NamedTuple):
@@ -245,6 +246,15 @@ def source_picture(table: PrototypeTable, k: int, values: Range) -> Picture | No
     alt = f"{name[0].upper()}{name[1:]}" + (f", {place} marked" if place else "")
     marks = marks_of(own, k, own.parts_on(k))
     return Picture(as_rgb(own.images[k], values), caption, alt, marks)
+
+
+def shown_in_place(table: PrototypeTable) -> bool:
+    """Tell whether all parts are of a few pixels, which say nothing on their own."""
+    own = table.places
+    if own is None or own.boxes is None or own.images is None:
+        return False
+    sides = own.boxes[..., 2:] - own.boxes[..., :2]
+    return own.decoded is None and int(sides.max(initial=0)) < FEW_PIXELS
 
 
 def part_pictures(table: PrototypeTable, k: int, values: Range) -> list[Picture]:

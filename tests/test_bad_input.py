@@ -44,8 +44,8 @@ def make(cls, **parameters):
 
 def works(model, samples=NEW):
     """Check that a fitted model returns finite numbers of the right shape."""
-    n_samples = len(samples) if isinstance(samples, list) else samples.shape[0]
     activations = model.transform(samples)
+    n_samples = len(samples) if isinstance(samples, list) else samples.shape[0]
     assert activations.shape == (n_samples, len(model.prototypes_))
     assert np.isfinite(activations).all()
     if not isinstance(model, ClassifierMixin):

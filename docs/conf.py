@@ -46,7 +46,11 @@ numpydoc_validation_checks = {
     "SA04",
 }
 # The template documents its parameters once for all, in prose; estimators one by one.
-numpydoc_validation_exclude = {r"^skproto\.base\.PrototypeClassifier$"}
+# Torch parts are documented by their class: the methods of modules are all alike.
+numpydoc_validation_exclude = {
+    r"^skproto\.base\.PrototypeClassifier$",
+    r"^skproto\.nn\.\w+\.\w+",
+}
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

@@ -141,7 +141,7 @@ class PrototypeAutoencoderClassifier(AutoencoderBase):
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, where X had names.
 
-    prototypes_ : ndarray of shape (n_prototypes, latent_dim_)
+    prototypes_ : ndarray of shape (n_prototypes, `latent_dim_`)
         Prototypes in the space of the codes.
 
     prototypes_decoded_ : ndarray of shape (n_prototypes, ...)

@@ -135,7 +135,7 @@ class PrototypeAutoencoder(
 
     Attributes
     ----------
-    prototypes_ : ndarray of shape (n_prototypes, latent_dim_)
+    prototypes_ : ndarray of shape (n_prototypes, `latent_dim_`)
         Prototypes in the space of the codes.
 
     prototypes_decoded_ : ndarray of shape (n_prototypes, ...)

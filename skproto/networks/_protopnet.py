@@ -54,8 +54,7 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
         Dimension of the prototypes: two layers bring the sites to it. None leaves the
         sites as the encoder returns them.
 
-    similarity : {"cosine", "log_l2", "exp_l2", "dot", "radius", "linear"}, \
-            default="cosine"
+    similarity : {"cosine", "log_l2", "exp_l2", "dot", "radius", "linear"}
         How alike a site and a prototype are. "log_l2" is the paper's
         :math:`\log((d^2 + 1) / (d^2 + 10^{-4}))`; "cosine" is ten times the cosine and
         trains more reliably from scratch.
@@ -137,8 +136,7 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
         Learning rate in the course of training; "step" is the paper's tenth every five
         epochs.
 
-    encoder : {"auto", "mlp", "conv", "vit", "tokens"}, nn.Module or callable, \
-            default="auto"
+    encoder : {"auto", "mlp", "conv", "vit", "tokens"} or nn.Module, default="auto"
         "auto" is "conv", a small convolutional net, for images and "mlp" for tables; a
         table has one site. A module is copied; it returns vectors, tokens or maps. A
         callable gets the shape of an image, or the number of features, and returns a

@@ -124,8 +124,7 @@ class ProtoPoolClassifier(ProtoPNetClassifier):
     schedule : {"cosine", "step", "constant"}, default="cosine"
         Learning rate in the course of training; "step" is a tenth every five epochs.
 
-    encoder : {"auto", "mlp", "conv", "vit", "tokens"}, nn.Module or callable, \
-            default="auto"
+    encoder : {"auto", "mlp", "conv", "vit", "tokens"} or nn.Module, default="auto"
         "auto" is "conv", a small convolutional net, for images and "mlp" for tables; a
         table has one site. A module is copied; it returns vectors, tokens or maps. A
         callable gets the shape of an image, or the number of features, and returns a

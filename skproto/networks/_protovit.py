@@ -137,8 +137,7 @@ class ProtoViTClassifier(SiteMaskClassifier):
         Learning rates in the course of training: up, then down to 0; a tenth every
         five epochs (the paper); or as they are.
 
-    encoder : {"auto", "vit", "conv", "tokens", "features"}, nn.Module or callable, \
-            default="auto"
+    encoder : {"auto", "vit", "conv", "tokens", "features"} or nn.Module
         "auto" is "vit", a small transformer, for images and "features" for tables:
         each feature becomes a token. "tokens" takes X as tokens. A module is copied; it
         returns tokens, tokens and a class token, or maps. A callable gets the shape of

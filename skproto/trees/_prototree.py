@@ -121,6 +121,11 @@ class ProtoTreeClassifier(TreeClassifier):
     encoder_lr, warmup_epochs : float, int, default=0.005, 0
         Learning rate of the encoder, and first epochs in which it stands still.
 
+    schedule : {"auto", "constant", "cosine", "step"}, default="auto"
+        Learning rate in the course of the joint epochs; "step", the paper's, halves it
+        after 60, 70, 80 and 90 % of them. "auto" is "cosine" for images, else
+        "constant".
+
     standardize : bool, default=True
         Subtract the mean and divide by the standard deviation of every feature.
 
@@ -130,11 +135,6 @@ class ProtoTreeClassifier(TreeClassifier):
     max_epochs, lr : "auto" or int, float, default="auto", 0.02
         Passes over the data, and learning rate. "auto" aims at 1250 steps in 20 to 120
         epochs.
-
-    schedule : {"auto", "constant", "cosine", "step"}, default="auto"
-        Learning rate in the course of the joint epochs; "step", the paper's, halves it
-        after 60, 70, 80 and 90 % of them. "auto" is "cosine" for images, else
-        "constant".
 
     batch_size : "auto" or int, default="auto"
         "auto" is about 1/24 of the samples, at least 16 and at most 256.

@@ -148,7 +148,7 @@ class PrototypeNet(NeuralNet):
         x = to_tensor(x, device=self.device)
         if self.channels_last and x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        module = self.__dict__.get("_compiled", self.module_)
+        module: Any = self.__dict__.get("_compiled", self.module_)
         if self.autocast is None:
             return module(x, **fit_params)
         dtype = getattr(torch, self.autocast)

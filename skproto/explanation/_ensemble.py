@@ -53,6 +53,9 @@ class EnsembleExplanation(Explanation):
     head_weights, link, kernel, bandwidths, metric : object, optional
         As in :class:`Explanation`.
 
+    places, similarity_name, baseline : object, optional
+        As in :class:`Explanation`.
+
     trees : list of TreeExplanation
         The explanations by the single trees, of the same samples.
 

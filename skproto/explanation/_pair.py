@@ -48,6 +48,9 @@ class PairExplanation(Explanation):
     head_weights, link, kernel, bandwidths, metric : object, optional
         As in :class:`Explanation`.
 
+    places, similarity_name, baseline : object, optional
+        As in :class:`Explanation`.
+
     squared_distances : array of shape (n_samples, n_prototypes)
         Squared distances in the metric of the model.
 

@@ -57,6 +57,9 @@ class PrototypeTable:
         What counts as an ordinary value of each feature, for pictures and for which
         features are named; the mean of the prototypes or nothing where None.
 
+    places : PrototypePlaces or None, default=None
+        Where in the training images, texts or rows the parts behind the prototypes lie.
+
     Raises
     ------
     ValueError

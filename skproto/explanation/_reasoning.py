@@ -61,6 +61,9 @@ class ReasoningExplanation(Explanation):
     head_weights, link, kernel, bandwidths, metric : object, optional
         As in :class:`Explanation`.
 
+    places, similarity_name, baseline : object, optional
+        As in :class:`Explanation`.
+
     presence, absence : array of shape (n_samples, n_prototypes, n_classes)
         Shares by which the presence and the absence of each component count for each
         class; their sum is `class_contributions`.

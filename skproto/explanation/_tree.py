@@ -49,6 +49,9 @@ class TreeExplanation(Explanation):
     head_weights, link, kernel, bandwidths, metric : object, optional
         As in :class:`Explanation`.
 
+    places, similarity_name, baseline : object, optional
+        As in :class:`Explanation`.
+
     tree : TreeTable
         The tree.
 

@@ -63,7 +63,18 @@ class FeatureRegions:
         return self.selected.mean(axis=2)
 
     def take(self, rows) -> FeatureRegions:
-        """Return the regions in some samples."""
+        """Return the regions in some samples.
+
+        Parameters
+        ----------
+        rows : slice or array-like of int or bool
+            Which samples.
+
+        Returns
+        -------
+        regions : FeatureRegions
+            All prototypes in these samples.
+        """
         return FeatureRegions(self.selected[rows], self.similarities[rows])
 
     def hits(self, part_locations, part_visible=None) -> NDArray[np.bool_]:
@@ -88,7 +99,21 @@ class FeatureRegions:
         return np.asarray(touched & seen[:, None, :])
 
     def visible(self, part_locations, part_visible=None) -> NDArray[np.bool_]:
-        """Tell which groups (n, M) count."""
+        """Tell which groups count.
+
+        Parameters
+        ----------
+        part_locations : array-like of shape (M, f), bool
+            The features of each group.
+
+        part_visible : array-like of shape (n, M), default=None
+            Whether the group counts in a sample, None: always.
+
+        Returns
+        -------
+        visible : ndarray of shape (n, M), bool
+            Checked against the groups.
+        """
         n_groups = len(self._groups(part_locations))
         return check_visible(part_visible, (len(self), n_groups))
 
@@ -103,7 +128,18 @@ class FeatureRegions:
         return groups
 
     def at_random(self, random_state=None) -> FeatureRegions:
-        """Return regions of as many features, drawn at random."""
+        """Return regions of as many features, drawn at random.
+
+        Parameters
+        ----------
+        random_state : int, RandomState instance or None, default=None
+            Seed of the features.
+
+        Returns
+        -------
+        regions : FeatureRegions
+            The similarities, which rank the samples, stay.
+        """
         draws = random_source(random_state).uniform(size=self.selected.shape)
         order = draws.argsort(axis=2).argsort(axis=2)
         chosen = order < self.selected.sum(axis=2, keepdims=True)
@@ -111,7 +147,7 @@ class FeatureRegions:
 
 
 def feature_regions(estimator, X, n_top=None) -> FeatureRegions:
-    r"""Features that say most that rows are like each prototype.
+    r"""Find the features that say most that rows are like each prototype.
 
     With weights :math:`w_{pf}` in the squared distance (1 where there are none), the
     feature :math:`f` brings row :math:`x` closer to prototype :math:`p` than rows are

@@ -77,7 +77,7 @@ def part_frequencies(
         Regions, or similarity maps.
 
     part_locations : array-like of shape (n, M, 2) or (M, f)
-        x and y of the parts in pixels; for tables groups of features, as bool.
+        Pixels x and y of the parts; for tables groups of features, as bool.
 
     part_visible : array-like of shape (n, M), default=None
         Whether the part can be seen; None: all can.
@@ -152,7 +152,7 @@ def consistency_score(
         Regions, or similarity maps.
 
     part_locations : array-like of shape (n, M, 2) or (M, f)
-        x and y of the parts in pixels; for tables groups of features, as bool.
+        Pixels x and y of the parts; for tables groups of features, as bool.
 
     part_visible : array-like of shape (n, M), default=None
         Whether the part can be seen; None: all can.
@@ -286,7 +286,7 @@ def purity_score(
     per_prototype=False,
     input_shape=None,
 ):
-    """How pure the best examples of each prototype are: is it always the same part?
+    """Purity of the best examples of each prototype: is it always the same part.
 
     The purity of a prototype is the highest share, over the parts, of its examples in
     whose region the part lies, among the examples in which it is visible.
@@ -297,7 +297,7 @@ def purity_score(
         Regions, or similarity maps, whose regions then are 32 / 224 of the image wide.
 
     part_locations : array-like of shape (n, M, 2) or (M, f)
-        x and y of the parts in pixels; for tables groups of features, as bool.
+        Pixels x and y of the parts; for tables groups of features, as bool.
 
     part_visible : array-like of shape (n, M), default=None
         Whether the part can be seen; None: all can.

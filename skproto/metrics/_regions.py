@@ -79,7 +79,18 @@ class PrototypeRegions:
         return int(self.boxes.shape[1])
 
     def take(self, rows) -> PrototypeRegions:
-        """Return the regions in some samples."""
+        """Return the regions in some samples.
+
+        Parameters
+        ----------
+        rows : slice or array-like of int or bool
+            Which samples.
+
+        Returns
+        -------
+        regions : PrototypeRegions
+            All prototypes in these samples.
+        """
         return replace(
             self,
             boxes=self.boxes[rows],
@@ -119,7 +130,7 @@ class PrototypeRegions:
         Parameters
         ----------
         part_locations : array-like of shape (n, M, 2)
-            x and y of each part in pixels.
+            Pixels x and y of each part.
 
         part_visible : array-like of shape (n, M), default=None
             Whether the part can be seen; None: all can.
@@ -136,7 +147,21 @@ class PrototypeRegions:
         return inside & seen[:, None, :] & self.valid[..., None]
 
     def visible(self, part_locations, part_visible=None) -> NDArray[np.bool_]:
-        """Tell which parts (n, M) can be seen."""
+        """Tell which parts can be seen.
+
+        Parameters
+        ----------
+        part_locations : array-like of shape (n, M, 2)
+            Pixels x and y of each part.
+
+        part_visible : array-like of shape (n, M), default=None
+            Whether the part can be seen; None: all can.
+
+        Returns
+        -------
+        visible : ndarray of shape (n, M), bool
+            Checked against the locations.
+        """
         return check_parts(part_locations, part_visible, len(self))[1]
 
     def at_random(self, random_state=None) -> PrototypeRegions:

@@ -82,7 +82,7 @@ def prototype_report(
         Their labels.
 
     part_locations : array-like of shape (n, M, 2) or (M, f), default=None
-        x and y of the parts in pixels; for tables groups of features, as bool. Without
+        Pixels x and y of the parts; for tables groups of features, as bool. Without
         them consistency, purity and stability are left out.
 
     part_visible : array-like of shape (n, M), default=None

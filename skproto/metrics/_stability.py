@@ -41,7 +41,7 @@ def region_agreement(
         Regions of the same samples, for example before and after noise.
 
     part_locations : array-like of shape (n, M, 2) or (M, f)
-        x and y of the parts in pixels; for tables groups of features, as bool.
+        Pixels x and y of the parts; for tables groups of features, as bool.
 
     part_visible : array-like of shape (n, M), default=None
         Whether the part can be seen; None: all can.
@@ -147,7 +147,7 @@ def stability_score(
         Samples.
 
     part_locations : array-like of shape (n, M, 2) or (M, f)
-        x and y of the parts in pixels; for tables groups of features, as bool.
+        Pixels x and y of the parts; for tables groups of features, as bool.
 
     part_visible : array-like of shape (n, M), default=None
         Whether the part can be seen; None: all can.

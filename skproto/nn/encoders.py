@@ -276,8 +276,7 @@ def make_encoder(
 
     Parameters
     ----------
-    spec : {"identity", "tokens", "mlp", "conv", "vit", "features"}, nn.Module, \
-            callable or None
+    spec : {"identity", "tokens", "mlp", "conv", "vit", "features"}, module or None
         "features" makes every feature of a table a token. A module is copied, so that
         fitting never changes the user's; a class or function is called with the number
         of features of a table, or the shape of other samples, and returns a module.
@@ -298,7 +297,7 @@ def make_encoder(
     Returns
     -------
     encoder : SiteEncoder
-        Maps (n, *input_shape) to (n, T, D); knows `dim`, `n_sites` and `grid`.
+        Maps samples of `input_shape` to (n, T, D); knows `dim`, `n_sites` and `grid`.
 
     Raises
     ------

@@ -22,7 +22,7 @@ _CHUNK_NUMBERS = 2**22
 class HeadSolution:
     """What :func:`solve_head` returns.
 
-    Attributes
+    Parameters
     ----------
     weight : ndarray of shape (P, K), or (P,) for "grouped_softmax"
         The head's `weight`.

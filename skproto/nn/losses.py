@@ -64,7 +64,13 @@ class MarginLoss:
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Negative log likelihood under the softmax of the scores."""
+    """Negative log likelihood under the softmax of the scores.
+
+    Parameters
+    ----------
+    name, weight : str, float
+        Name in the history, factor in the total loss.
+    """
 
     name: str = "cross_entropy"
     weight: float = 1.0
@@ -76,7 +82,13 @@ class CrossEntropy:
 
 @dataclass(frozen=True)
 class NegativeLogLikelihood:
-    r"""Negative log likelihood of the normalised agreements :math:`p_y / \sum p`."""
+    r"""Negative log likelihood of the normalised agreements :math:`p_y / \sum p`.
+
+    Parameters
+    ----------
+    name, weight : str, float
+        Name in the history, factor in the total loss.
+    """
 
     name: str = "nll"
     weight: float = 1.0

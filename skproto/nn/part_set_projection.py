@@ -21,7 +21,7 @@ _SETTLE_ROUNDS = 8
 class PartSetSources:
     """Where projected prototypes come from.
 
-    Attributes
+    Parameters
     ----------
     rows : Tensor of shape (P,), int64
         Sample of each prototype; -1 for prototypes without parts.

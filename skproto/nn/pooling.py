@@ -74,6 +74,9 @@ class MaxPooling(nn.Module):
     (tensor([[-1.]]), tensor([[1]]))
     """
 
+    def __init__(self):
+        super().__init__()
+
     def forward(self, d: Tensor, kernel: Kernel) -> Pooled:
         """Pool distances (n, T, P) under a falling kernel."""
         nearest, sites = nearest_sites(d)
@@ -144,6 +147,9 @@ class FocalPooling(nn.Module):
     >>> FocalPooling()(torch.tensor([[[3.0], [1.0]]]), torch.neg).similarities
     tensor([[1.]])
     """
+
+    def __init__(self):
+        super().__init__()
 
     def forward(self, d: Tensor, kernel: Kernel) -> Pooled:
         """Pool distances (n, T, P) under a falling kernel."""

@@ -154,7 +154,7 @@ class RBFKernel(nn.Module):
 
 
 def width_rule(powered: Tensor, p0: float, weight: Tensor) -> Tensor:
-    r"""Widths from data: :math:`\sigma = -(\mu + s) / \ln p_0`.
+    r"""Derive widths from data: :math:`\sigma = -(\mu + s) / \ln p_0`.
 
     Parameters
     ----------

@@ -73,8 +73,7 @@ class RSLVQClassifier(LVQBaseClassifier):
         Whether to move every prototype onto the nearest training sample of its class
         at the end, so that each is a real case.
 
-    encoder : {"auto", "identity", "mlp", "conv", "vit"}, nn.Module, callable or None, \
-            default="auto"
+    encoder : {"auto", "identity", "mlp", "conv", "vit"}, module or None, default="auto"
         Maps scaled samples to the space of the prototypes. "auto" is "identity" for
         tables and "conv", a small convolutional net, for images. A module is copied; a
         callable gets the number of features, or the shape of an image, and returns a

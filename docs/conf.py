@@ -60,7 +60,6 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_examples",
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("skproto",),
-    "reference_url": {"skproto": None},
     "min_reported_time": 1_000_000,
     "show_memory": False,
     "write_computation_times": False,

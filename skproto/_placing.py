@@ -8,9 +8,13 @@ import torch
 
 from skproto._provenance import provenance, site_boxes
 from skproto.explanation import PrototypePlaces, PrototypeTable, SamplePlaces
+from skproto.nn import receptive
 
 # Samples for which an explanation computes receptive fields, and prototypes of each.
-MAX_RECEPTIVE_SAMPLES, N_RECEPTIVE = 64, 6
+MAX_RECEPTIVE_SAMPLES, N_RECEPTIVE = 64, 8
+
+# Prototypes whose own receptive fields an explanation computes.
+MAX_RECEPTIVE_PROTOTYPES = 256
 
 # Entries of similarity maps that an explanation holds.
 MAX_MAP_ENTRIES = 4_000_000
@@ -118,7 +122,27 @@ def prototype_places(model) -> PrototypePlaces | None:
         grid=None if grid is None else np.array(grid),
         image_size=np.array(model._input_shape[1:]),
         max_similarity=highest(),
+        effective_boxes=_own_boxes(model),
     )
+
+
+def _own_boxes(model) -> np.ndarray | None:
+    """Receptive fields of the prototypes in their own source images."""
+    sites, sources = model.prototype_sites_, model.prototype_samples_
+    few = sources is not None and 0 < len(sources) <= MAX_RECEPTIVE_PROTOTYPES
+    if not few or sites.ndim > 1:
+        return None
+    encoder = model._module.encoder
+    parameter = next(encoder.parameters(), None)
+    x = torch.from_numpy(model._scaling.apply(sources))
+    if parameter is not None:
+        x = x.to(parameter.device)
+    with torch.enable_grad():
+        places = torch.from_numpy(sites)[:, None].to(x.device)
+        found = receptive.site_boxes(encoder, x, places)
+    boxes = found[:, 0].cpu().numpy().astype(float)
+    boxes[boxes < 0] = np.nan
+    return boxes
 
 
 def prototype_table(model) -> PrototypeTable:
@@ -202,28 +226,39 @@ def _n_map_entries(model, outputs) -> int:
 
 def _effective_boxes(model, X, evidence, shape) -> np.ndarray | None:
     """Receptive fields of the prototypes that count most, NaN for the others."""
-    contributions = evidence["class_contributions"]
     if len(X) > MAX_RECEPTIVE_SAMPLES or len(shape) > 2:
         return None
-    if contributions.shape[1] != shape[1]:
+    shown = _shown_prototypes(evidence, shape[1])
+    if shown is None:
         return None
-    # The units in which the leading class is ahead of or behind the others most.
-    total = contributions.sum(axis=1)
-    lead = np.take_along_axis(
-        contributions, total.argmax(axis=1)[:, None, None], axis=2
-    )[..., 0] - contributions.mean(axis=2)
-    from skproto.nn.receptive import effective_boxes
-
-    n_shown = min(N_RECEPTIVE, shape[1])
-    shown = np.argsort(-np.abs(lead), axis=1, kind="stable")[:, :n_shown]
     x = torch.from_numpy(model._scaling.apply(X[:]))
     device = model._module.prototypes.device
     with torch.enable_grad():
-        receptive = effective_boxes(
-            model._module, x.to(device), torch.from_numpy(shown).to(device)
-        )
-    found = receptive.cpu().numpy().astype(float)
+        places = torch.from_numpy(shown).to(device)
+        computed = receptive.effective_boxes(model._module, x.to(device), places)
+    found = computed.cpu().numpy().astype(float)
     found[found < 0] = np.nan
     boxes = np.full((*shape, 4), np.nan)
-    np.put_along_axis(boxes, shown[..., None], found, axis=1)
+    row, column = np.nonzero(shown >= 0)
+    boxes[row, shown[row, column]] = found[row, column]
     return boxes
+
+
+def _shown_prototypes(evidence, n_prototypes: int) -> np.ndarray | None:
+    """Positions (n, R) of the prototypes that an explanation shows; -1 for none."""
+    if "path" in evidence:
+        prototypes = np.asarray(evidence["tree"].prototype)
+        paths = [prototypes[path] for path in evidence["path"]]
+        shown = np.full((len(paths), max(map(len, paths))), -1)
+        for row, path in zip(shown, paths, strict=True):
+            row[: len(path)] = path
+        return shown
+    contributions = evidence["class_contributions"]
+    if contributions.shape[1] != n_prototypes:
+        return None
+    # Those that put the leading class ahead of the runner-up, or hold it back.
+    first, second = np.argsort(-contributions.sum(axis=1), axis=1)[:, :2].T
+    row = np.arange(len(contributions))
+    lead = contributions[row, :, first] - contributions[row, :, second]
+    shown = np.argsort(-np.abs(lead), axis=1, kind="stable")
+    return np.asarray(shown[:, :N_RECEPTIVE])

@@ -162,7 +162,8 @@ class PrototypePredictor(
         outputs = {key: np.concatenate(parts.pop(key)) for key in list(parts)}
         if "scores" in outputs:
             outputs["scores"] = outputs["scores"].astype(np.float64)
-            if not np.isfinite(outputs["scores"]).all():
+        for key in outputs.keys() & {"scores", "activations"}:
+            if not np.isfinite(outputs[key]).all():
                 preparation.check_reach(X, scaling, type(self).__name__)
         return outputs
 

@@ -139,7 +139,8 @@ class DirectionSimilarity(PartSimilarity):
 
     def between(self, z: Tensor, p: Tensor) -> Tensor:
         """Return the chord of the directions, (..., P)."""
-        squared = (unit(z) - unit(p)).square().sum(-1)
+        # Not the difference: a vector of length 0 has no direction and is orthogonal.
+        squared = 2.0 - 2.0 * (unit(z) * unit(p)).sum(-1)
         noise = 16 * self.dim * torch.finfo(p.dtype).eps
         return root(squared.masked_fill(squared <= noise, 0.0))
 

@@ -128,6 +128,8 @@ def prototype_places(model) -> PrototypePlaces | None:
 
 def _own_boxes(model) -> np.ndarray | None:
     """Receptive fields of the prototypes in their own source images."""
+    if hasattr(model, "estimators_"):
+        return joined([_own_boxes(member) for member in model.estimators_])
     sites, sources = model.prototype_sites_, model.prototype_samples_
     few = sources is not None and 0 < len(sources) <= MAX_RECEPTIVE_PROTOTYPES
     if not few or sites.ndim > 1:

@@ -13,7 +13,6 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
-from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 from skproto.networks._autoencoder import PrototypeAutoencoderClassifier
@@ -40,16 +39,6 @@ def digits():
     """A brief fit on images, projected."""
     X, y = (part[:600] for part in DIGITS)
     return brief(20, max_epochs=15, project_prototypes=True).fit(X, y)
-
-
-@parametrize_with_checks(
-    [
-        PrototypeAutoencoder(max_epochs=2),
-        PrototypeAutoencoderClassifier(max_epochs=8),
-    ]
-)
-def test_conforms_to_scikit_learn(estimator, check):
-    check(estimator)
 
 
 # -- the model -------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.model_selection import train_test_split
+from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skproto import _images as images
 from skproto import _preparation as preparation
@@ -29,6 +30,7 @@ from skproto.utils._random import random_source
 from skproto.utils._sklearn import (
     HAS_CALLBACKS,
     CallbackSupportMixin,
+    check_sample_weight,
     with_callbacks,
 )
 
@@ -144,6 +146,32 @@ class FittingMixin(EncodingMixin, CallbackSupportMixin):
         self._collect(self._module, data, X)
         self._number_prototypes(rows)
         return self
+
+    def _labelled(self, X, y, sample_weight=None) -> tuple[Any, TrainingData]:
+        """Return validated X, and with y and weights as data of the fitted model."""
+        X = self._check_input(X)
+        codes = self._label_codes(X, y)
+        weight = check_sample_weight(
+            sample_weight,
+            np.empty((len(codes), 1)),
+            dtype=np.float64,
+            ensure_non_negative=True,
+        )
+        parts = preparation.training_data(X, codes, weight, self._scaling)
+        rng = random_source(self.random_state)
+        return X, TrainingData(**parts, n_classes=len(self.classes_), rng=rng)
+
+    def _label_codes(self, X, y) -> np.ndarray:
+        """Return the class codes of labels, all of which must be known."""
+        y = column_or_1d(y)
+        check_consistent_length(X, y)
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"y has labels that were not seen in fit: {unknown.tolist()}; known "
+                f"are {self.classes_.tolist()}."
+            )
+        return np.asarray(np.searchsorted(self.classes_, y))
 
     def _number_prototypes(self, rows: np.ndarray) -> None:
         """Give ids, and name rows by their number in what the user passed."""

@@ -28,6 +28,19 @@ PLACE_ATTRIBUTES = (
     "prototype_hashes_",
 )
 
+#: Attributes of additive models with one entry for each prototype.
+PER_PROTOTYPE = (
+    "prototypes_",
+    "prototype_ids_",
+    "prototype_indices_",
+    "prototype_labels_",
+    "prototype_samples_",
+    "prototype_sample_labels_",
+    "projection_distance_",
+    "win_counts_",
+    *PLACE_ATTRIBUTES,
+)
+
 
 def keep_entries(model, names, kept: np.ndarray) -> None:
     """Keep the entries of a mask or of positions in attributes, as far as they exist.

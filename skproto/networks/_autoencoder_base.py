@@ -10,12 +10,10 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from sklearn.utils.validation import (
-    check_consistent_length,
     check_is_fitted,
-    column_or_1d,
 )
 
-from skproto import _preparation as preparation
+from skproto import _placing as placing
 from skproto._fitting import keeps_state_on_error
 from skproto._provenance import provenance
 from skproto.explanation import PrototypePlaces, PrototypeTable, SamplePlaces
@@ -29,7 +27,6 @@ from skproto.networks._autoencoder_refit import (
     refit_head,
 )
 from skproto.training import TrainingData, select_rows
-from skproto.utils._sklearn import check_sample_weight
 
 # Spread of a prototype's weights, in units of the largest, below which it is flat.
 FLAT = 0.01
@@ -42,19 +39,9 @@ class AutoencoderBase(AutoencoderCodes):
     project_prototypes: bool
     # Fitted attributes with one entry for each prototype.
     _per_prototype: ClassVar[tuple[str, ...]] = (
-        "prototypes_",
+        *placing.PER_PROTOTYPE,
         "prototypes_decoded_",
-        "prototype_ids_",
-        "prototype_indices_",
-        "prototype_samples_",
-        "prototype_sample_labels_",
-        "prototype_sites_",
-        "prototype_boxes_",
-        "prototype_patches_",
-        "prototype_hashes_",
-        "projection_distance_",
         "usual_distances_",
-        "win_counts_",
     )
 
     # -- projecting, pruning, refitting ------------------------------------------------
@@ -102,7 +89,7 @@ class AutoencoderBase(AutoencoderCodes):
             If `y` holds labels that were not seen in `fit`, or lacks the class of a
             prototype.
         """
-        X, data = self._labelled(X, y, None)
+        X, data = self._labelled(X, y)
         missing = np.setdiff1d(self.prototype_labels_, y)
         if len(missing):
             raise ValueError(
@@ -178,13 +165,7 @@ class AutoencoderBase(AutoencoderCodes):
             raise ValueError("No prototype would be left; use a lower threshold.")
         module = self._module.keep(torch.from_numpy(kept))
         self.net_ = self._make_prediction_net(module)
-        for name in self._per_prototype:
-            values = getattr(self, name, None)
-            if isinstance(values, list):
-                values = [value for value, k in zip(values, kept, strict=True) if k]
-                setattr(self, name, values)
-            elif values is not None:
-                setattr(self, name, values[kept])
+        placing.keep_entries(self, self._per_prototype, kept)
         self._read_head()
         return self if X is None else self.refit_head(X, y)
 
@@ -200,28 +181,6 @@ class AutoencoderBase(AutoencoderCodes):
                 best = np.lexsort((spread[own], self.win_counts_[own]))[-1]
                 kept[own[best]] = True
         return kept
-
-    def _labelled(self, X, y, sample_weight) -> tuple[Any, TrainingData]:
-        """Return validated X, and with y and weights as data of the model."""
-        X = self._check_input(X)
-        y = column_or_1d(y)
-        check_consistent_length(X, y)
-        weight = check_sample_weight(
-            sample_weight,
-            np.empty((len(y), 1)),
-            dtype=np.float64,
-            ensure_non_negative=True,
-        )
-        unknown = np.setdiff1d(y, self.classes_)
-        if len(unknown):
-            raise ValueError(
-                f"y has labels that were not seen in fit: {unknown.tolist()}; known "
-                f"are {self.classes_.tolist()}."
-            )
-        codes = np.searchsorted(self.classes_, y)
-        parts = preparation.training_data(X, codes, weight, self._scaling)
-        rng = np.random.RandomState(0)
-        return X, TrainingData(**parts, n_classes=len(self.classes_), rng=rng)
 
     # -- reading the module ------------------------------------------------------------
 

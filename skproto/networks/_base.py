@@ -9,19 +9,15 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sklearn.utils.validation import (
-    check_consistent_length,
     check_is_fitted,
-    column_or_1d,
 )
 
 from skproto import _placing as placing
-from skproto import _preparation as preparation
 from skproto._fitting import keeps_state_on_error
 from skproto.base import PrototypeClassifier
 from skproto.networks._finishing import PartFinishing
 from skproto.training import AtStart, Phase, TrainingData
 from skproto.utils import _parameters as rules
-from skproto.utils._random import random_source
 
 
 class PartPrototypeClassifier(PartFinishing):
@@ -46,17 +42,7 @@ class PartPrototypeClassifier(PartFinishing):
 
     _auto_encoders: ClassVar[dict[str, str]] = {"table": "mlp", "image": "conv"}
     # Fitted attributes with one entry for each prototype.
-    _per_prototype: ClassVar[tuple[str, ...]] = (
-        "prototypes_",
-        "prototype_ids_",
-        "prototype_indices_",
-        "prototype_labels_",
-        "prototype_samples_",
-        "prototype_sample_labels_",
-        "projection_distance_",
-        "win_counts_",
-        *placing.PLACE_ATTRIBUTES,
-    )
+    _per_prototype: ClassVar[tuple[str, ...]] = placing.PER_PROTOTYPE
     _parameter_rules = PrototypeClassifier._parameter_rules.extended(
         project_prototypes=rules.boolean(),
         unique_sources=rules.boolean(),
@@ -102,26 +88,6 @@ class PartPrototypeClassifier(PartFinishing):
 
     # -- operations --------------------------------------------------------------------
 
-    def _labelled(self, X, y) -> TrainingData:
-        """Return validated samples with the codes of their labels."""
-        X = self._check_input(X)
-        codes = self._label_codes(X, y)
-        parts = preparation.training_data(X, codes, np.ones(len(codes)), self._scaling)
-        rng = random_source(self.random_state)
-        return TrainingData(**parts, n_classes=len(self.classes_), rng=rng)
-
-    def _label_codes(self, X, y) -> np.ndarray:
-        """Return the class codes of labels, all of which must be known."""
-        y = column_or_1d(y)
-        check_consistent_length(X, y)
-        unknown = np.setdiff1d(y, self.classes_)
-        if len(unknown):
-            raise ValueError(
-                f"y has labels that were not seen in fit: {unknown.tolist()}; known "
-                f"are {self.classes_.tolist()}."
-            )
-        return np.asarray(np.searchsorted(self.classes_, y))
-
     @keeps_state_on_error
     def project(self, X, y):
         """Move every prototype onto the nearest part of the given samples.
@@ -147,14 +113,14 @@ class PartPrototypeClassifier(PartFinishing):
             If `y` holds labels that were not seen in `fit`, or lacks the class of a
             prototype.
         """
-        data = self._labelled(X, y)
+        X, data = self._labelled(X, y)
         module = copy.deepcopy(self._module)
         self._check_classes(module, data)
         self.net_ = self._make_prediction_net(module)
         before = self._accuracy(module, data)
         self._project_onto(module, data)
         self.projection_accuracy_ = np.array([before, self._accuracy(module, data)])
-        self._collect(module, data, self._check_input(X))
+        self._collect(module, data, X)
         return self
 
     def _check_classes(self, module, data: TrainingData) -> None:
@@ -198,7 +164,7 @@ class PartPrototypeClassifier(PartFinishing):
                 "n_neighbors must be an int in the range [1, inf). Got "
                 f"{n_neighbors!r}."
             )
-        data = self._labelled(X, y)
+        _, data = self._labelled(X, y)
         module = copy.deepcopy(self._module)
         self.net_ = self._make_prediction_net(module)
         kept = self._prune_module(module, data, n_neighbors)
@@ -260,7 +226,7 @@ class PartPrototypeClassifier(PartFinishing):
         self : object
             The estimator; nothing but the head has changed.
         """
-        data = self._labelled(X, y)
+        _, data = self._labelled(X, y)
         self.net_ = self._make_prediction_net(copy.deepcopy(self._module))
         self._refit(self._module, data)
         self._read_head(self._module)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 IMAGENET: Normalization = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, ABC):
     """Base of the adapters: resizing, channels, and what the output is.
 
     Parameters
@@ -89,12 +90,13 @@ class Backbone(nn.Module):
     def _name(self) -> str:
         return type(self.model).__name__
 
+    @abstractmethod
     def _n_channels(self) -> int | None:
-        raise NotImplementedError
+        """Return how many channels the model takes, None where it does not say."""
 
+    @abstractmethod
     def _features(self, x: Tensor) -> Any:
         """Return what the model makes of images: a map or all its tokens."""
-        raise NotImplementedError
 
     def _prefix(self, dim: int) -> int:
         """Return the number of tokens in front of those of patches."""

@@ -18,6 +18,7 @@ outputs. Beside that it has
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +29,7 @@ from skproto.nn.heads import _operands
 from skproto.nn.slots import SlotHead
 
 
-class AdditiveHead(nn.Module):
+class AdditiveHead(nn.Module, ABC):
     """Scores ``activations @ weights`` without a bias: the base of the heads here.
 
     Parameters
@@ -53,9 +54,9 @@ class AdditiveHead(nn.Module):
         """Weights (P, K) by which the activations are multiplied."""
         return self.weight
 
+    @abstractmethod
     def reset(self, ownership: Tensor) -> None:
         """Fill the start from the owners (P, K), bool."""
-        raise NotImplementedError
 
     @property
     def bias(self) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ def unit(v: Tensor) -> Tensor:
     return v / torch.where(norm > MIN_NORM, norm, 1.0)
 
 
-class PartSimilarity(nn.Module):
+class PartSimilarity(nn.Module, ABC):
     """A distance between sites and prototypes, and a kernel that falls with it.
 
     The distance is the kernel's own (squared Euclidean here); that of the latent
@@ -71,9 +72,9 @@ class PartSimilarity(nn.Module):
         eps = torch.finfo(p.dtype).eps
         return 4 * self.dim * eps * p.square().sum(-1)
 
+    @abstractmethod
     def to_similarity(self, d: Tensor) -> Tensor:
         """Similarities from distances, both (..., P)."""
-        raise NotImplementedError
 
     def latent(self, d: Tensor) -> Tensor:
         """Distance in the latent space, at least 0, from the kernel's distance."""

@@ -10,17 +10,14 @@ from typing import ClassVar
 import numpy as np
 import scipy.sparse as sp
 import torch
-from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skproto import _placing as placing
-from skproto import _preparation as preparation
 from skproto._fitting import keeps_state_on_error
 from skproto._projection import nearest_sites, site_embeddings
 from skproto.base import PrototypeClassifier
 from skproto.training import AtStart, Phase, TrainingData, chunks, select_rows
 from skproto.utils import _parameters as rules
 from skproto.utils._initialization import start_class_prototypes, start_prototypes
-from skproto.utils._random import random_source
 
 # Most prototypes of a class that n_prototypes_per_class="auto" asks for.
 MAX_AUTOMATIC = 30
@@ -39,17 +36,7 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
     # Root mean variance of the features of sparse samples.
     _spread = 1.0
     # Fitted attributes with one entry for each prototype.
-    _per_prototype: ClassVar[tuple[str, ...]] = (
-        "prototypes_",
-        "prototype_ids_",
-        "prototype_indices_",
-        "prototype_labels_",
-        "prototype_samples_",
-        "prototype_sample_labels_",
-        "projection_distance_",
-        "win_counts_",
-        *placing.PLACE_ATTRIBUTES,
-    )
+    _per_prototype: ClassVar[tuple[str, ...]] = placing.PER_PROTOTYPE
     _parameter_rules = PrototypeClassifier._parameter_rules.extended(
         n_prototypes_per_class=(
             rules.options("auto"),
@@ -228,12 +215,8 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
             If `y` holds labels that were not seen in `fit`, or lacks the class of a
             prototype.
         """
-        X = self._check_input(X)
-        codes = self._label_codes(X, y)
-        self._check_eligible(codes)
-        parts = preparation.training_data(X, codes, np.ones(len(codes)), self._scaling)
-        rng = random_source(self.random_state)
-        data = TrainingData(**parts, n_classes=len(self.classes_), rng=rng)
+        X, data = self._labelled(X, y)
+        self._check_eligible(data.y)
         module = copy.deepcopy(self._module)
         self._project_onto(module, data)
         self.net_ = self._make_prediction_net(module)
@@ -248,18 +231,6 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
                 f"y must hold samples of every class that has prototypes; it has none "
                 f"of {self.classes_[missing].tolist()}."
             )
-
-    def _label_codes(self, X, y) -> np.ndarray:
-        """Return the class codes of labels, all of which must be known."""
-        y = column_or_1d(y)
-        check_consistent_length(X, y)
-        unknown = np.setdiff1d(y, self.classes_)
-        if len(unknown):
-            raise ValueError(
-                f"y has labels that were not seen in fit: {unknown.tolist()}; known "
-                f"are {self.classes_.tolist()}."
-            )
-        return np.asarray(np.searchsorted(self.classes_, y))
 
     def _keep(self, kept: np.ndarray):
         """Keep the prototypes of a mask (P,) and what belongs to them."""

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from sklearn.utils.validation import (
-    check_consistent_length,
     check_is_fitted,
-    column_or_1d,
 )
 
 from skproto import _placing as placing
-from skproto import _preparation as preparation
 from skproto.nn import tree as nn_tree
 from skproto.training import BatchDataset, TrainingData
 from skproto.trees._evidence import ExplainedTree
 from skproto.trees._leaves import TrainingRows, refit_leaves
-from skproto.utils._sklearn import check_sample_weight
 
 # Fitted attributes with one entry for each prototype that come from training rows.
 PER_PROTOTYPE = (
@@ -165,7 +160,7 @@ class TreeClassifier(ExplainedTree):
             sample qualifies stays as it is, with a warning; its
             `projection_distance_` to the nearest sample is not 0.
         """
-        X, data = self._labelled(X, y, None)
+        X, data = self._labelled(X, y)
         self._move_to_rows(self._module, data)
         self._read_sources(data, X)
         self._read_tree()
@@ -196,28 +191,6 @@ class TreeClassifier(ExplainedTree):
         self._read_tree()
         self.fidelity_ = self._fidelity(X)
         return self
-
-    def _labelled(self, X, y, sample_weight) -> tuple[Any, TrainingData]:
-        """Return validated X, and with y and weights as data of the model."""
-        X = self._check_input(X)
-        y = column_or_1d(y)
-        check_consistent_length(X, y)
-        weight = check_sample_weight(
-            sample_weight,
-            np.empty((len(y), 1)),
-            dtype=np.float64,
-            ensure_non_negative=True,
-        )
-        codes = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
-        unknown = self.classes_[codes] != y
-        if unknown.any():
-            raise ValueError(
-                f"y has labels that were not seen in fit: {np.unique(y[unknown])}; "
-                f"known are {self.classes_.tolist()}."
-            )
-        parts = preparation.training_data(X, codes, weight, self._scaling)
-        rng = np.random.RandomState(0)
-        return X, TrainingData(**parts, n_classes=len(self.classes_), rng=rng)
 
     # -- reading the module ------------------------------------------------------------
 

@@ -25,7 +25,7 @@ except ImportError:
     transformers = None
 
 needs_transformers = pytest.mark.skipif(
-    transformers is None, reason="transformers is not installed"
+    transformers is None, reason="needs transformers, an optional extra that the test extra installs"
 )
 
 VIT = {

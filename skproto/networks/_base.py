@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -231,17 +230,6 @@ class PartPrototypeClassifier(PartFinishing):
         self._refit(self._module, data)
         self._read_head(self._module)
         return self
-
-
-def learning_rate_factor(kind: str, start: int, n_epochs: int, epoch: int) -> float:
-    """Return the factor of the learning rate in an epoch, counted from `start`.
-
-    "step" is a tenth every five epochs, "cosine" half a cosine over all of them.
-    """
-    done = start + epoch
-    if kind == "step":
-        return float(0.1 ** (done // 5))
-    return 0.5 * (1.0 + math.cos(math.pi * min(done / n_epochs, 1.0)))
 
 
 def push(model) -> AtStart:

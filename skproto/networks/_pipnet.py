@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
-from skorch.callbacks import Callback, LRScheduler
+from skorch.callbacks import Callback
 
 from skproto import _placing as placing
 from skproto import _projection as projection
@@ -31,7 +31,7 @@ from skproto.nn.pip import (
     PresenceLoss,
     alignment_weight,
 )
-from skproto.training import Phase, TrainingData
+from skproto.training import Annealing, Phase, TrainingData
 from skproto.utils import _parameters as rules
 
 # Channels of n_prototypes="auto": so many for each class, in powers of two.
@@ -461,9 +461,7 @@ class PIPNetClassifier(PrototypeClassifier):
     def _phase(self, name, n_epochs, trainable, rates, weights) -> Phase:
         callbacks: list[Any] = [TermWeights(weights(n_epochs))]
         if self.schedule == "cosine":
-            callbacks.append(
-                LRScheduler("CosineAnnealingLR", T_max=max(1, n_epochs), last_epoch=-1)
-            )
+            callbacks.append(Annealing(n_epochs))
         lr = float(self.lr)
         return Phase(
             name, n_epochs, lr, self.solver_, trainable, rates, tuple(callbacks)

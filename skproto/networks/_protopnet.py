@@ -13,7 +13,6 @@ from torch import nn
 from skproto.networks._alignment import AddAlignment, check_alignment
 from skproto.networks._base import (
     PartPrototypeClassifier,
-    learning_rate_factor,
     phase_list,
     push,
 )
@@ -26,7 +25,7 @@ from skproto.nn.part_losses import (
     ShallowDeepAlignment,
 )
 from skproto.nn.parts import PartPrototypeNetwork
-from skproto.training import Phase, TrainingData
+from skproto.training import Annealing, Phase, TrainingData
 from skproto.utils import _parameters as rules
 
 # Similarities in whose space sites lie between 0 and 1, as in the paper.
@@ -563,12 +562,16 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
         )
 
     def _schedule(self, start: int, n_joint: int) -> tuple[Any, ...]:
-        if self.schedule == "constant":
-            return ()
-        factor = partial(learning_rate_factor, self.schedule, start, n_joint)
-        return (
-            LRScheduler("LambdaLR", event_name=None, lr_lambda=factor, last_epoch=-1),
-        )
+        if self.schedule == "cosine":
+            return (Annealing(n_joint, start),)
+        if self.schedule == "step":
+            factor = partial(tenths, start)
+            return (
+                LRScheduler(
+                    "LambdaLR", event_name=None, lr_lambda=factor, last_epoch=-1
+                ),
+            )
+        return ()
 
     def _last_layer(self) -> Phase:
         callbacks = (push(self),) if self.project_prototypes else ()
@@ -580,6 +583,11 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
             ("head",),
             callbacks=callbacks,
         )
+
+
+def tenths(start: int, epoch: int) -> float:
+    """Return a tenth for every five epochs done, `start` of them before the phase."""
+    return float(0.1 ** ((start + epoch) // 5))
 
 
 def add_on_layers(n_inputs: int, dim: int, *, bounded: bool) -> nn.Sequential:

@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skproto.shallow._annealing import Annealing
 from skproto.shallow._rbf_network import RBFNetworkClassifier
-from skproto.training import Phase
+from skproto.training import Annealing, Phase
 from skproto.utils import _parameters as rules
 
 # Start of the head: weight (linear) or logit (convex) of a prototype's own class.

@@ -1,6 +1,7 @@
 """skorch glue: the net, in-memory batches, phases and callbacks."""
 
 from skproto.training._callbacks import (
+    Annealing,
     AtStart,
     ContextBridge,
     Convergence,
@@ -28,6 +29,7 @@ from skproto.training._phases import (
 
 __all__ = [
     "SOLVERS",
+    "Annealing",
     "AtStart",
     "BatchDataset",
     "BatchLoader",

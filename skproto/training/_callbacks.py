@@ -114,6 +114,45 @@ class AtStart(Callback):
         self.action(net.module_, X)
 
 
+class Annealing(Callback):
+    """Lower the learning rates of a phase along half a cosine, epoch by epoch.
+
+    Rates are multiplied, so that groups keep their ratios and the user's own
+    schedules come on top.
+
+    Parameters
+    ----------
+    n_epochs : int
+        Epochs of the half cosine; after the last of them the rate would be 0.
+
+    start : int, default=0
+        Epoch of the half cosine at which the phase begins.
+    """
+
+    def __init__(self, n_epochs, start=0):
+        self.n_epochs = n_epochs
+        self.start = start
+
+    def on_train_begin(self, net, **kwargs):
+        """Take up the half cosine where the phase begins."""
+        self._epoch = self.start
+        self._scale(net, self._share())
+
+    def on_epoch_end(self, net, **kwargs):
+        """Lower the rates for the next epoch."""
+        before, self._epoch = self._share(), self._epoch + 1
+        if self._epoch < self.n_epochs:
+            self._scale(net, self._share() / before)
+
+    def _scale(self, net, factor: float) -> None:
+        for group in net.optimizer_.param_groups:
+            group["lr"] *= factor
+
+    def _share(self) -> float:
+        done = self._epoch / max(self.n_epochs, 1)
+        return 0.5 * (1.0 + math.cos(math.pi * done))
+
+
 class OneCycle(Callback):
     """Raise the learning rates of a phase to their values, then lower them to 0.
 

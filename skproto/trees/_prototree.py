@@ -12,7 +12,7 @@ from torch import nn
 
 from skproto.nn import NegativeLogLikelihood
 from skproto.nn import tree as nn_tree
-from skproto.training import BatchDataset, Phase, TrainingData
+from skproto.training import Annealing, BatchDataset, Phase, TrainingData
 from skproto.trees._growth import check_memory, resolve_depth, warn_if_idle
 from skproto.trees._leaves import (
     BatchLeafUpdate,
@@ -431,9 +431,7 @@ class ProtoTreeClassifier(TreeClassifier):
         if kind == "auto":
             kind = "cosine" if len(self._input_shape) == 3 else "constant"
         if kind == "cosine":
-            return (
-                LRScheduler("CosineAnnealingLR", T_max=max(n_epochs, 1), last_epoch=-1),
-            )
+            return (Annealing(n_epochs),)
         if kind == "step":
             steps = [round(share * n_epochs) for share in (0.6, 0.7, 0.8, 0.9)]
             return (

@@ -18,11 +18,11 @@ from torch import nn
 from skproto import ProtoPNetClassifier
 from skproto import _projection as projection
 from skproto._provenance import image_hash
-from skproto.networks._base import learning_rate_factor
+from skproto.networks._protopnet import tenths
 from skproto.nn.encoders import SiteEncoder
 from skproto.nn.head_solver import solve_head
 from skproto.nn.parts import PartPrototypeNetwork
-from skproto.training import TrainingData
+from skproto.training import Annealing, TrainingData
 
 N_TRAIN = 240
 KERNELS = ("cosine", "log_l2", "exp_l2", "radius", "linear", "dot")
@@ -210,12 +210,17 @@ def test_projections_while_training(train):
 
 
 def test_learning_rates_go_on_after_a_projection():
-    rates = [learning_rate_factor("step", 4, 20, epoch) for epoch in range(7)]
+    rates = [tenths(4, epoch) for epoch in range(7)]
     assert_allclose(rates, [1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.01])
-    whole = [learning_rate_factor("cosine", 0, 8, epoch) for epoch in range(9)]
-    half = [learning_rate_factor("cosine", 4, 8, epoch) for epoch in range(5)]
-    assert whole[4:] == half
-    assert (whole[0], whole[-1]) == (1, 0)
+    model = ProtoPNetClassifier(project_every=4, max_epochs=8, pretrain_epochs=0)
+    model.solver_, model.max_epochs_, model.encoder_ = "adam", 8, "conv"
+    starts = [
+        (callback.start, callback.n_epochs)
+        for phase in model._phases()
+        for callback in phase.callbacks
+        if isinstance(callback, Annealing)
+    ]
+    assert starts == [(0, 8), (4, 8)]
 
 
 # -- head, pruning, removal ------------------------------------------------------------

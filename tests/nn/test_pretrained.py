@@ -25,7 +25,8 @@ except ImportError:
     transformers = None
 
 needs_transformers = pytest.mark.skipif(
-    transformers is None, reason="needs transformers, an optional extra that the test extra installs"
+    transformers is None,
+    reason="needs transformers, an optional extra that the test extra installs",
 )
 
 VIT = {

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from skproto.training import (
+    Annealing,
     BatchDataset,
     Convergence,
     HeldOutStopping,
@@ -269,6 +270,29 @@ def test_learning_rate_schedulers_work():
     scheduler = skorch.callbacks.LRScheduler("StepLR", step_size=1, gamma=0.1)
     net = train(Phase("joint", 3, 0.1), net_params={"callbacks": [scheduler]})
     assert net.optimizer_.param_groups[0]["lr"] == pytest.approx(1e-4)
+
+
+class Rates(skorch.callbacks.Callback):
+    """Note the learning rates at the start of every epoch."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.seen.append([group["lr"] for group in net.optimizer_.param_groups])
+
+
+def test_annealing_is_half_a_cosine_over_one_phase_or_several():
+    groups = {"body": 0.01}
+    expected = 0.5 * (1 + np.cos(np.pi * np.arange(8) / 8))
+    whole, parts = Rates(), Rates()
+    train(Phase("all", 8, 0.1, "adam", None, groups, (Annealing(8), whole)))
+    train(
+        Phase("first", 4, 0.1, "adam", None, groups, (Annealing(8), parts)),
+        Phase("rest", 4, 0.1, "adam", None, groups, (Annealing(8, 4), parts)),
+    )
+    for rates in (whole, parts):
+        np.testing.assert_allclose(rates.seen, np.outer(expected, [0.01, 0.1]))
 
 
 def test_checkpoints_work(tmp_path):

@@ -14,14 +14,10 @@ from skproto.explanation._checks import Checker
 from skproto.explanation._drawing import draw_contributions
 from skproto.explanation._drawing_images import draw_sheet
 from skproto.explanation._fields import take
-from skproto.explanation._image_blocks import Block, Line, has_pictures
+from skproto.explanation._gallery import tile_pictures
+from skproto.explanation._image_blocks import Block, Line, box_notes, has_pictures
 from skproto.explanation._numbers import number, probability, signed
-from skproto.explanation._pictures import (
-    Picture,
-    part_pictures,
-    range_of,
-    source_picture,
-)
+from skproto.explanation._pictures import Picture, range_of
 from skproto.explanation._text import Row, strongest
 from skproto.explanation._tree import TreeExplanation
 
@@ -169,9 +165,7 @@ class EnsembleExplanation(Explanation):
         for node, child in pairwise(tree.path[i]):
             present = child == tree.tree.children_right[node]
             k = int(tree.tree.prototype[node])
-            shown = part_pictures(tree.prototypes, k, values)
-            whole = source_picture(tree.prototypes, k, values)
-            for picture in shown[:1] or ([] if whole is None else [whole]):
+            for picture in tile_pictures(tree.prototypes, k, values)[:1]:
                 caption = f"{'like' if present else 'not like'} "
                 caption += f"image {tree.prototypes.indices[k]}"
                 pictures.append(picture._replace(caption=caption, part=0))
@@ -181,8 +175,9 @@ class EnsembleExplanation(Explanation):
         pictured = any(has_pictures(tree) for tree in self.trees)
         if not pictured:
             return self._draw_chart(ax)
-        note = "like: present on the path; not like: absent"
-        return draw_sheet(self._title(), self._blocks(), [note], ax)
+        notes = ["like: present on the path; not like: absent"]
+        notes += box_notes(self.prototypes)
+        return draw_sheet(self._title(), self._blocks(), notes, ax)
 
     def _blocks(self) -> list[Block]:
         pair = list(self._rivals(0))

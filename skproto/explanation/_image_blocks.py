@@ -179,14 +179,27 @@ def picture_notes(shown: Any) -> list[str]:
     return [note for note in notes if note]
 
 
+def box_notes(table: PrototypeTable) -> list[str]:
+    """Say what the boxes in source images are, where these are shown for parts."""
+    own = table.places
+    if own is None or not shown_in_place(table):
+        return []
+    if own.effective_boxes is None:
+        return ["box: the part that a prototype stands for"]
+    return [
+        "solid box: the part that a prototype stands for",
+        "dashed box: the pixels that in effect decide what it holds",
+    ]
+
+
 def gallery_notes(shown: Any) -> list[str]:
     """Say how the pictures of a gallery are to be read."""
     own: PrototypePlaces = shown.prototypes.places
     notes: list[str] = []
     if own.sites is not None and own.sites.ndim == 2:
         notes.append("numbers: the parts of a prototype")
-    elif shown_in_place(shown.prototypes):
-        notes.append("box: the part that a prototype stands for")
+    else:
+        notes += box_notes(shown.prototypes)
     if not np.all(shown.prototypes.is_case):
         notes.append("near: a learned prototype, with the nearest part or image")
     if own.decoded is not None:

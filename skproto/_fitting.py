@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skproto import _images as images
 from skproto import _preparation as preparation
+from skproto._editing import EditingMixin
 from skproto._encoding import EncodingMixin
 from skproto.training import (
     BatchDataset,
@@ -90,7 +91,7 @@ def _shown(shape: tuple[int, ...]) -> str:
     return str(shape[0]) if len(shape) == 1 else str(shape)
 
 
-class FittingMixin(EncodingMixin, CallbackSupportMixin):
+class FittingMixin(EditingMixin, EncodingMixin, CallbackSupportMixin):
     """The part of :class:`~skproto.base.PrototypeClassifier` that fits."""
 
     prototype_indices_: np.ndarray
@@ -124,7 +125,9 @@ class FittingMixin(EncodingMixin, CallbackSupportMixin):
         self._check_parameters()
         passed = (X, y, sample_weight)
         previous = self._previous_module()
+        self._forget_edits()
         X, y, weight, rows = self._validate_training(X, y, sample_weight)
+        self._resolve_forbidden()
         if previous is not None:
             self._check_same_task(previous)
         rng = random_source(self.random_state)
@@ -140,6 +143,7 @@ class FittingMixin(EncodingMixin, CallbackSupportMixin):
                 self._pretrain(data)
             data = self._encode_once(data, previous)
             module = previous["module"] if previous else self._make_module(data)
+            self._forbid_in_module(module)
             self._train(module, data, passed, previous)
             self._finish(self._module, data)
         self.__dict__.pop("_ready_encoder", None)
@@ -266,7 +270,9 @@ class FittingMixin(EncodingMixin, CallbackSupportMixin):
         best: float = np.inf
         best_net: Any = None
         for start in range(n_starts):
-            module = self._make_module(data) if start else module
+            if start:
+                module = self._make_module(data)
+                self._forbid_in_module(module)
             net, finished = self._train_net(module, train, held_out, callbacks)
             loss = _final_loss(net)
             if best_net is None or loss < best:

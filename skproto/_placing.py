@@ -184,8 +184,19 @@ def prototype_table(model) -> PrototypeTable:
         feature_names=names,
         scale=model.scale_,
         center=model.center_,
-        weights=model._feature_weights() if in_input_space else None,
+        weights=_feature_weights(model) if in_input_space else None,
     )
+
+
+def _feature_weights(model) -> np.ndarray | None:
+    """Factors (P, f) of the features in each distance, 0 where they are held."""
+    weights: np.ndarray | None = model._feature_weights()
+    held = model._held_features
+    if held is None:
+        return weights
+    if weights is None:
+        weights = np.ones(model.prototypes_.shape)
+    return np.where(held, 0.0, weights)
 
 
 def sample_places(model, outputs, X, evidence=None) -> SamplePlaces | None:

@@ -118,8 +118,13 @@ class PrototypePredictor(
     def _scaling(self) -> preparation.Scaling | images.ChannelScaling:
         n_axes = len(self._input_shape)
         if n_axes == 1:
-            return preparation.Scaling(self.center_, self.scale_)
+            return preparation.Scaling(self.center_, self.scale_, self._held_features)
         return images.ChannelScaling(self.center_, self.scale_, 1 if n_axes == 3 else 2)
+
+    @property
+    def _held_features(self) -> np.ndarray | None:
+        """Features of a table that are held constant, bool (f,); None for none."""
+        return None
 
     @property
     def _input_settings(self) -> tuple[Any, Any]:

@@ -145,10 +145,14 @@ class Scaling:
     ----------
     center, scale : ndarray of shape (n_features,)
         A value v becomes ``(v - center) / scale``.
+
+    held : ndarray of bool of shape (n_features,), default=None
+        Features that are held at their centre: whatever their value, they become 0.
     """
 
     center: np.ndarray
     scale: np.ndarray
+    held: np.ndarray | None = None
 
     def apply(self, X) -> np.ndarray:
         """Scale rows and return them dense, in float32."""
@@ -156,13 +160,19 @@ class Scaling:
         # torch shares the work between threads; it takes only plain, writable memory.
         rows = torch.from_numpy(np.require(X, requirements=["C", "W"]))
         shifted = rows - torch.from_numpy(center)
-        return shifted.div_(torch.from_numpy(scale)).float().numpy()
+        return self._hold(shifted.div_(torch.from_numpy(scale)).float().numpy())
 
     def apply_double(self, X) -> np.ndarray:
         """Scale rows and return them dense, in float64."""
         X, center, scale = self._operands(X)
         with np.errstate(over="ignore", invalid="ignore"):
-            return (X - center) / scale
+            return self._hold((X - center) / scale)
+
+    def _hold(self, scaled: np.ndarray) -> np.ndarray:
+        """Put 0 where features are held."""
+        if self.held is not None:
+            scaled[:, self.held] = 0.0
+        return scaled
 
     def _operands(self, X) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if sp.issparse(X):
@@ -180,6 +190,8 @@ class Scaling:
         scaled = X.astype(np.float64)
         scaled.data /= self.scale[scaled.indices]
         scaled = scaled.astype(np.float32)
+        if self.held is not None:
+            scaled.data[self.held[scaled.indices]] = 0.0
         scaled.sum_duplicates()
         scaled.eliminate_zeros()
         return scaled
@@ -254,14 +266,14 @@ def training_data(
     data. The order that comes out does not depend on the order of the rows. Images and
     tokens stay as they are and where they are.
     """
+    scaled = scaled_samples(X, scaling)
     if isinstance(scaling, images.ChannelScaling):
         return {
-            "X": images.ScaledSamples(X, scaling),
+            "X": scaled,
             "y": y,
             "weight": weight / weight.mean(),
             "rows": np.arange(len(y)),
         }
-    scaled = _scale_all(X, scaling)
     rows, weight = merge_duplicates(scaled, y, weight)
     return {
         "X": scaled[rows],
@@ -269,6 +281,13 @@ def training_data(
         "weight": weight / weight.mean(),
         "rows": rows,
     }
+
+
+def scaled_samples(X, scaling: Scaling | images.ChannelScaling):
+    """Return samples in the space of the model, in their order; images as read."""
+    if isinstance(scaling, images.ChannelScaling):
+        return images.ScaledSamples(X, scaling)
+    return _scale_all(X, scaling)
 
 
 def _scale_all(X, scaling: Scaling):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import skproto.metrics as metrics
     import skproto.networks as networks
     import skproto.nn as nn
+    import skproto.operations as operations
     import skproto.persistence as persistence
     import skproto.robustness as robustness
     import skproto.shallow as shallow
@@ -36,6 +37,12 @@ if TYPE_CHECKING:
         ProtoViTClassifier,
         TesNetClassifier,
     )
+    from skproto.operations import (
+        EditedEstimator,
+        EditNotSupported,
+        EditRejected,
+        EditReport,
+    )
     from skproto.shallow import (
         CBCClassifier,
         GLVQClassifier,
@@ -50,6 +57,10 @@ if TYPE_CHECKING:
 __all__ = [
     "CBCClassifier",
     "DeformableProtoPNetClassifier",
+    "EditNotSupported",
+    "EditRejected",
+    "EditReport",
+    "EditedEstimator",
     "Explanation",
     "GLVQClassifier",
     "GMLVQClassifier",
@@ -71,6 +82,7 @@ __all__ = [
     "metrics",
     "networks",
     "nn",
+    "operations",
     "persistence",
     "robustness",
     "shallow",
@@ -85,6 +97,7 @@ _SUBMODULES = frozenset(
         "metrics",
         "networks",
         "nn",
+        "operations",
         "persistence",
         "robustness",
         "shallow",
@@ -98,6 +111,10 @@ _SUBMODULES = frozenset(
 _HOMES = {
     "CBCClassifier": "shallow",
     "DeformableProtoPNetClassifier": "networks",
+    "EditNotSupported": "operations",
+    "EditRejected": "operations",
+    "EditReport": "operations",
+    "EditedEstimator": "operations",
     "Explanation": "explanation",
     "GLVQClassifier": "shallow",
     "GMLVQClassifier": "shallow",

@@ -16,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from skproto import explanation
+from skproto.operations import EditedEstimator
 from skproto.utils import all_estimators
 from skproto.utils._optional import import_optional
 
@@ -39,6 +40,7 @@ def trusted_types() -> list[str]:
     """
     classes = [cls for _, cls in all_estimators()]
     classes += [cls._engine_class for cls in classes if hasattr(cls, "_engine_class")]
+    classes.append(EditedEstimator)
     classes += [getattr(explanation, name) for name in explanation.__all__]
     return sorted(f"{cls.__module__}.{cls.__qualname__}" for cls in classes)
 

@@ -5,6 +5,7 @@ from skproto._editing._driver import apply_edit, family_of
 from skproto._editing._errors import EditNotSupported, EditRejected
 from skproto._editing._family import OPERATIONS, EditingFamily, UneditableFamily
 from skproto._editing._history import redo, replay_log, revert, undo
+from skproto._editing._memory import edit_state, with_user_labels
 from skproto._editing._mixin import EditingMixin
 from skproto._editing._report import EditReport
 from skproto._editing._rows import RowTraining, train_rows
@@ -41,6 +42,7 @@ __all__ = [
     "apply_edit",
     "build_module",
     "difference",
+    "edit_state",
     "family_of",
     "read_attributes",
     "read_state",
@@ -56,4 +58,5 @@ __all__ = [
     "train_rows",
     "undo",
     "value_hash",
+    "with_user_labels",
 ]

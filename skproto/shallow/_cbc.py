@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
+from skproto._editing import with_user_labels
 from skproto.explanation import ReasoningExplanation, ReasoningGlobalExplanation
 from skproto.nn import Penalty
 from skproto.nn.losses import mean_entropy
@@ -462,9 +463,8 @@ class CBCClassifier(RBFNetworkClassifier):
             np.arange(len(self.classes_)), self._module.head.n_reasonings
         )
         self.reasoning_labels_ = self.classes_[concepts]
-        self.prototype_labels_ = self.reasoning_labels_[
-            self.reasoning_positive_.argmax(axis=1)
-        ]
+        codes = concepts[self.reasoning_positive_.argmax(axis=1)]
+        self.prototype_labels_ = self.classes_[with_user_labels(self, codes)]
 
     def _evidence(self, outputs) -> dict[str, np.ndarray]:
         detections = outputs["activations"].astype(np.float64)[:, :, None]

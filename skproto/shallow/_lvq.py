@@ -14,6 +14,7 @@ from skproto.nn.lvq import METRICS
 from skproto.nn.lvq_losses import negative_log_determinant
 from skproto.shallow._base import automatic_counts, encode
 from skproto.shallow._certified import CertifiedPrototypeClassifier
+from skproto.shallow._editing import LVQFamily
 from skproto.training import TrainingData
 from skproto.utils import _parameters as rules
 
@@ -35,6 +36,7 @@ class LVQBaseClassifier(CertifiedPrototypeClassifier):
     """Base of the classifiers whose module is an :class:`~skproto.nn.LVQNetwork`."""
 
     _module_class = LVQNetwork
+    _editing_family = LVQFamily
     _global_explanation_class = PairGlobalExplanation
     _doubt_keys = ("log_scores", "nearness")
     # Whether the scores are the posteriors of a mixture.

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from skproto._editing import with_user_labels
 from skproto.shallow._rbf_network import RBFNetworkClassifier
 from skproto.training import Annealing, Phase
 from skproto.utils import _parameters as rules
@@ -439,7 +440,8 @@ class RBFClassifier(RBFNetworkClassifier):
 
     def _read_head(self) -> None:
         self.coef_, self.intercept_ = self._weights_and_bias()
-        self.prototype_labels_ = self.classes_[self.coef_.argmax(axis=1)]
+        codes = with_user_labels(self, self.coef_.argmax(axis=1))
+        self.prototype_labels_ = self.classes_[codes]
 
     def _weights_and_bias(self) -> tuple[np.ndarray, np.ndarray]:
         """Weights (P, K) and bias (K,) of the head."""

@@ -22,6 +22,7 @@ from skproto.nn import (
 from skproto.nn.certificates import certified_radius, convert_norm
 from skproto.nn.similarity import local_widths, root
 from skproto.shallow._certified import CertifiedPrototypeClassifier
+from skproto.shallow._editing import RBFFamily
 from skproto.training import TrainingData
 from skproto.utils import _parameters as rules
 
@@ -41,6 +42,7 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
     """Base of the classifiers whose module is an :class:`~skproto.nn.RBFNetwork`."""
 
     _module_class = RBFNetwork
+    _editing_family = RBFFamily
     _certificates = ("envelope", "closed", "theorem")
     _adjusts = ("kernel", "head", "metric")
     _per_prototype = (*CertifiedPrototypeClassifier._per_prototype, "sigma_")

@@ -8,7 +8,7 @@ from types import ModuleType
 
 # Packages of parts: what they hold is used by estimators and is none itself, although
 # a skorch net derives from scikit-learn's BaseEstimator.
-_PARTS = frozenset({"nn", "training", "utils"})
+_PARTS = frozenset({"nn", "operations", "training", "utils"})
 
 
 def all_estimators() -> list[tuple[str, type]]:

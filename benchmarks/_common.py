@@ -26,6 +26,25 @@ def seconds(function):
     return time.perf_counter() - start
 
 
+class Stopwatch:
+    """Seconds by the wall and of the processor, of `with` blocks added up.
+
+    Where other work runs beside, half of the processor's is what two idle cores need at
+    the least.
+    """
+
+    def __init__(self):
+        self.wall = self.processor = 0.0
+
+    def __enter__(self):
+        self._started = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *raised):
+        self.wall += time.perf_counter() - self._started[0]
+        self.processor += time.process_time() - self._started[1]
+
+
 def compare(ours, theirs, repeats=7):
     """Median seconds of two functions whose calls alternate, after one of each."""
     ours(), theirs()

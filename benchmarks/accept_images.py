@@ -8,11 +8,10 @@ The autoencoder on the large sets is measured by ``accept_autoencoder.py --large
 
 import argparse
 import json
-import time
 
 import numpy as np
 import torch
-from _common import load_shared, verdict
+from _common import Stopwatch, load_shared, verdict
 from sklearn.model_selection import StratifiedKFold
 from torch import nn
 
@@ -30,6 +29,12 @@ EPOCHS = {"fashion": 12, "cifar": 30, "cars": 40}
 # Accuracy to reach; elsewhere it is the softmax head less two points.
 TARGETS = {("fashion", "ProtoPNet"): 0.915, ("fashion", "ProtoTree"): 0.915}
 MINUTES = 15
+CLASSES = {
+    "ProtoPNet": ProtoPNetClassifier,
+    "ProtoTree": ProtoTreeClassifier,
+    "PrototypeAutoencoder": PrototypeAutoencoderClassifier,
+    "ProtoViT": ProtoViTClassifier,
+}
 # Kind of the encoder of each model, which the softmax head gets too.
 ENCODERS = {
     "ProtoPNet": "conv",
@@ -44,16 +49,12 @@ def strided(shape):
     return make_body(shape, automatic_code_dim(shape))
 
 
-def models(name, epochs, settings):
-    """Return the models that are compared."""
+def make_model(kind, name, epochs, settings):
+    """Return an untrained model; what is not a default is said here."""
     change = None if name == "fashion" else Augmentation(shift=0.08, flip=True)
-    common = {"random_state": 0, "max_epochs": epochs, "augment": change, **settings}
-    return {
-        "ProtoPNet": ProtoPNetClassifier(prune_neighbors=6, **common),
-        "ProtoTree": ProtoTreeClassifier(**common),
-        "PrototypeAutoencoder": PrototypeAutoencoderClassifier(**common),
-        "ProtoViT": ProtoViTClassifier(**common),
-    }
+    own = {"ProtoPNet": {"prune_neighbors": 6}}.get(kind, {})
+    common = {"random_state": 0, "max_epochs": epochs, "augment": change}
+    return CLASSES[kind](**{**common, **own, **settings})
 
 
 class SoftmaxHead(nn.Module):
@@ -69,9 +70,8 @@ class SoftmaxHead(nn.Module):
 
 
 def softmax_head(kind, parts, epochs):
-    """Accuracy and seconds of a plain linear head on the same encoder and budget."""
+    """Accuracy of a plain linear head on the same encoder and budget."""
     X, y, X_test, y_test = parts
-    start = time.perf_counter()
     torch.manual_seed(0)
     X, X_test = (x if x.ndim == 4 else x[:, None] for x in (X, X_test))
     axes = (0, 2, 3)
@@ -100,40 +100,40 @@ def softmax_head(kind, parts, epochs):
         for first in range(0, len(X), 500):
             rows = np.arange(first, min(first + 500, len(X)))
             right += int((net(scaled(rows)).argmax(1).numpy() == y_test[rows]).sum())
-    return right / len(X), time.perf_counter() - start
+    return right / len(X)
 
 
 def one_split(model, parts):
-    """Accuracy, seconds, prototypes left, accuracy lost by projection on the tests."""
+    """Accuracy, minutes, prototypes left, accuracy lost by projection on the tests."""
     X, y, X_test, y_test = parts
-    start = time.perf_counter()
+    watch, lost = Stopwatch(), np.nan
     if not hasattr(model, "head_solver"):
-        model.fit(X, y)
-        spent = time.perf_counter() - start
-        return model.score(X_test, y_test), spent, len(model.prototypes_), np.nan
-    # The stages of `fit` one by one, with a look at the test images between them.
+        with watch:
+            model.fit(X, y)
+    else:
+        lost = fit_in_stages(model, parts, watch)
+    minutes = watch.wall / 60, watch.processor / 60
+    return model.score(X_test, y_test), *minutes, len(model.prototypes_), lost
+
+
+def fit_in_stages(model, parts, watch):
+    """Do what `fit` does, with a look at the test images around the projection."""
+    X, y, X_test, y_test = parts
     neighbors = getattr(model, "prune_neighbors", None)
     if neighbors is not None:
         model.set_params(prune_neighbors=None)
-    model.set_params(project_prototypes=False, head_solver=None)
-    model.fit(X, y)
-    spent, trained = time.perf_counter() - start, model.score(X_test, y_test)
-    start = time.perf_counter()
-    model.project(X, y)
-    spent += time.perf_counter() - start
+    with watch:
+        model.set_params(project_prototypes=False, head_solver=None).fit(X, y)
+    trained = model.score(X_test, y_test)
+    with watch:
+        model.project(X, y)
     projected = model.score(X_test, y_test)
-    start = time.perf_counter()
-    if neighbors is None:
-        model.refit_head(X, y)
-    else:
-        model.prune(X, y, n_neighbors=neighbors)
-    spent += time.perf_counter() - start
-    return (
-        model.score(X_test, y_test),
-        spent,
-        len(model.prototypes_),
-        trained - projected,
-    )
+    with watch:
+        if neighbors is None:
+            model.refit_head(X, y)
+        else:
+            model.prune(X, y, n_neighbors=neighbors)
+    return trained - projected
 
 
 def splits(name, train_rows):
@@ -159,28 +159,25 @@ def run(name, options):
     parts = list(splits(name, options.rows))
     peers = {}
     for kind in kinds:
-        rows = [softmax_head(kind, part, epochs) for part in parts]
-        peers[kind] = np.mean([row[0] for row in rows])
-        report(name, f"softmax head on {kind}", np.mean(rows, axis=0), None)
+        peers[kind] = np.mean([softmax_head(kind, part, epochs) for part in parts])
+        print(f"  {name} softmax head on {kind}: {peers[kind]:.4f}", flush=True)
     for model in chosen:
-        rows = [
-            one_split(models(name, epochs, settings)[model], part) for part in parts
-        ]
+        rows = [one_split(make_model(model, name, epochs, settings), p) for p in parts]
         peer = peers.get(ENCODERS[model])
         target = None if peer is None else peer - 0.02
         report(name, model, np.mean(rows, axis=0), TARGETS.get((name, model), target))
 
 
 def report(name, model, row, target):
-    accuracy, spent, *rest = row
-    tail = "" if target is None else " " + verdict(accuracy, target, at_least=True)
-    minutes = f"{spent / 60:.1f} min {verdict(spent / 60, MINUTES, at_least=False)}"
-    more = ""
-    if rest:
-        more = (
-            f", {rest[0]:.0f} prototypes, projection costs {100 * rest[1]:.2f} points"
-        )
-    print(f"  {name} {model}: {accuracy:.4f}{tail}, {minutes}{more}", flush=True)
+    accuracy, minutes, processor, n_prototypes, lost = row
+    reached = "" if target is None else verdict(accuracy, target, at_least=True)
+    print(
+        f"  {name} {model}: {accuracy:.4f} {reached}\n"
+        f"    {minutes:.1f} min {verdict(minutes, MINUTES, at_least=False)}, "
+        f"{processor:.1f} min of processor time, {n_prototypes:.0f} prototypes, "
+        f"projection costs {100 * lost:.2f} points",
+        flush=True,
+    )
 
 
 def main():

@@ -87,6 +87,10 @@ class PrototypeAutoencoderClassifier(AutoencoderBase):
         Whether to centre every feature, or channel, and divide it by its standard
         deviation inside the model.
 
+    schedule : {"auto", "cosine", "constant"}, default="auto"
+        Learning rate in the course of the epochs: along half a cosine to 0, or the
+        paper's constant. "auto" is "cosine" for images, else "constant".
+
     solver : {"adam", "adamw"}, default="adam"
         Optimiser.
 
@@ -219,8 +223,9 @@ class PrototypeAutoencoderClassifier(AutoencoderBase):
     -----
     The paper starts prototypes and weights at random and adds up raw errors; that is
     ``init="uniform"``, ``head_init="uniform"``, ``normalize_losses=False``,
-    ``lambda_recon=1``, ``standardize=False``. Here prototypes start on codes of
-    samples of their class, and projection and a refit of the head are possible.
+    ``lambda_recon=1``, ``schedule="constant"``, ``standardize=False``. Here prototypes
+    start on codes of samples of their class, and projection and a refit of the head
+    are possible.
     Scores grow with the distance: see :meth:`outlier_score`.
 
     References
@@ -264,6 +269,7 @@ class PrototypeAutoencoderClassifier(AutoencoderBase):
         frozen=False,
         augment=None,
         standardize=True,
+        schedule="auto",
         solver="adam",
         max_epochs=100,
         lr=0.002,
@@ -313,3 +319,4 @@ class PrototypeAutoencoderClassifier(AutoencoderBase):
         self.head_init = head_init
         self.transform_output = transform_output
         self.project_prototypes = project_prototypes
+        self.schedule = schedule

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from skproto.nn.autoencoder_losses import (
     SampleNearPrototype,
 )
 from skproto.nn.encoders import SiteEncoder
-from skproto.training import TrainingData, chunk_rows, chunks
+from skproto.training import Annealing, Phase, TrainingData, chunk_rows, chunks
 from skproto.utils import _parameters as rules
 from skproto.utils._initialization import start_class_prototypes
 
@@ -62,6 +63,7 @@ class AutoencoderFit(PrototypeClassifier):
         head_init=rules.options("class_signed", "uniform"),
         transform_output=rules.options("distance", "similarity"),
         project_prototypes=rules.boolean(),
+        schedule=rules.options("auto", "cosine", "constant"),
         solver=rules.options("adam", "adamw"),
     )
     n_prototypes: Any
@@ -77,6 +79,7 @@ class AutoencoderFit(PrototypeClassifier):
     normalize_losses: bool
     init: str
     head_init: str
+    schedule: str
     _bounds: tuple[float, float]
 
     # -- what "auto" stands for --------------------------------------------------------
@@ -234,6 +237,15 @@ class AutoencoderFit(PrototypeClassifier):
         self.net_ = self._make_prediction_net(module)
 
     # -- training ----------------------------------------------------------------------
+
+    def _phases(self) -> list[Phase]:
+        on_images = len(self._input_shape) == 3
+        if self.schedule == "constant" or (self.schedule == "auto" and not on_images):
+            return super()._phases()
+        return [
+            replace(phase, callbacks=(*phase.callbacks, Annealing(phase.max_epochs)))
+            for phase in super()._phases()
+        ]
 
     def _loss_terms(self) -> list[Any]:
         own, scaled = self.class_conditional, self.normalize_losses

@@ -109,6 +109,10 @@ class PrototypeAutoencoder(
         Whether to centre every feature, or channel, and divide it by its standard
         deviation inside the model.
 
+    schedule : {"auto", "cosine", "constant"}, default="auto"
+        Learning rate in the course of the epochs: along half a cosine to 0, or the
+        paper's constant. "auto" is "cosine" for images, else "constant".
+
     solver : {"adam", "adamw"}, default="adam"
         Optimiser.
 
@@ -224,6 +228,7 @@ class PrototypeAutoencoder(
         frozen=False,
         augment=None,
         standardize=True,
+        schedule="auto",
         solver="adam",
         max_epochs=100,
         lr=0.002,
@@ -249,6 +254,7 @@ class PrototypeAutoencoder(
         self.frozen = frozen
         self.augment = augment
         self.standardize = standardize
+        self.schedule = schedule
         self.solver = solver
         self.max_epochs = max_epochs
         self.lr = lr

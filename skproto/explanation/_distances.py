@@ -129,7 +129,7 @@ class DistanceExplanation(Explanation):
         case += f": {self.similarity_name} {number(self.similarities[i, k])}, "
         case += f"usual {number(self.usual[k])}"
         compared = self._compare(i, k, alike=near)
-        return Row(group, case, value, shown, compared=compared)
+        return Row(group, case, value, shown, compared=compared, prototype=k)
 
     def _place_row(self, i: int, k: int, group: str) -> Row:
         row = super()._place_row(i, k, group)

@@ -122,7 +122,7 @@ class EvidenceDisplay(SampleDisplay):
         case = f"like {case_name(self.prototypes, k)}"
         case += f": similarity {similarity(self.similarities[i, k])}"
         compared = self._compare(i, k, alike=group == "for")
-        return Row(group, case, value, shown, compared=compared)
+        return Row(group, case, value, shown, compared=compared, prototype=k)
 
     def _place_row(self, i: int, k: int, group: str) -> Row:
         """Say what a prototype with a place gives the class it speaks for."""
@@ -142,6 +142,7 @@ class EvidenceDisplay(SampleDisplay):
             note=self._found(i, k),
             form="{case} = {value}" if self.head_weights is not None else "",
             pictures=row_pictures(self, i, k),
+            prototype=k,
         )
 
     @property

@@ -260,6 +260,7 @@ class PairExplanation(Explanation):
                 note=self._found(i, k),
                 form="{case}, squared distance {value}",
                 pictures=row_pictures(self, i, k),
+                prototype=int(k),
             )
             for group, k in (
                 ("winner", self.winner[i]),

@@ -142,23 +142,33 @@ def marks_of(
 ) -> tuple[Mark, ...]:
     """Return the boxes of the parts of a prototype in one image.
 
-    The effective box is shown for prototypes of one part only: those of several parts
-    would cover each other.
+    The effective boxes of several parts would cover each other: the one box around them
+    is shown.
     """
     if places.boxes is None:
         return ()
-    marks = []
+    marks = effective_marks(places, at, parts)
     for part in parts:
         box = box_of(places.boxes, at, part)
-        effective = places.effective_boxes
-        if effective is not None and len(parts) == 1:
-            wide = effective[at] if part is None else effective[at][part]
-            if np.isfinite(wide).all():
-                top, left, bottom, right = (float(edge) for edge in wide)
-                marks.append(Mark((top, left, bottom, right), effective=True))
         if not covers_all(places, box):
             marks.append(Mark(box, 0 if part is None else part + 1))
     return tuple(labelled(marks, places.image_size))
+
+
+def effective_marks(
+    places: PrototypePlaces | SamplePlaces, at: Any, parts: list[int | None]
+) -> list[Mark]:
+    """Return the box around the effective boxes of all parts, if any is known."""
+    if places.effective_boxes is None or not parts:
+        return []
+    own = places.effective_boxes[at]
+    boxes = np.array([own if part is None else own[part] for part in parts])
+    boxes = boxes[np.isfinite(boxes).all(axis=1)]
+    if not len(boxes):
+        return []
+    top, left = (float(edge) for edge in boxes[:, :2].min(axis=0))
+    bottom, right = (float(edge) for edge in boxes[:, 2:].max(axis=0))
+    return [Mark((top, left, bottom, right), effective=True)]
 
 
 def labelled(marks: list[Mark], size: np.ndarray | None) -> list[Mark]:
@@ -175,10 +185,11 @@ def labelled(marks: list[Mark], size: np.ndarray | None) -> list[Mark]:
         ]
     centres = np.array([[m.box[1] + m.box[3], m.box[0] + m.box[2]] for m in own]) / 2
     places = ring(centres, side, (float(size[1]), float(size[0])))
-    return [
+    small = [
         mark._replace(label=(float(x), float(y)), small=True)
         for mark, (x, y) in zip(own, places, strict=True)
     ]
+    return [mark for mark in marks if not mark.part] + small
 
 
 def ring(centres: np.ndarray, side: float, limits: tuple[float, float]) -> np.ndarray:
@@ -319,7 +330,7 @@ def range_of(shown: Any) -> Range:
 
 
 def png(pixels: np.ndarray) -> bytes:
-    r"""Write pixels of shape (h, w, 3) or (h, w, 4) as a PNG file.
+    r"""Write pixels of shape (h, w, 3) or (h, w, 4) as a PNG file, grey if they are.
 
     Examples
     --------
@@ -327,10 +338,12 @@ def png(pixels: np.ndarray) -> bytes:
     >>> png(np.zeros((2, 2, 3), np.uint8))[:8]
     b'\x89PNG\r\n\x1a\n'
     """
+    if pixels.shape[2] == 3 and (pixels == pixels[..., :1]).all():
+        pixels = pixels[..., :1]  # grey
     height, width, depth = pixels.shape
     lines = np.zeros((height, 1 + width * depth), dtype=np.uint8)  # filter 0 first
     lines[:, 1:] = pixels.reshape(height, -1)
-    colour = {3: 2, 4: 6}[depth]
+    colour = {1: 0, 3: 2, 4: 6}[depth]
     header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
     parts = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 9)))
     return b"\x89PNG\r\n\x1a\n" + b"".join(

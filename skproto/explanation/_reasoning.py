@@ -159,9 +159,10 @@ class ReasoningExplanation(Explanation):
         if self.prototypes.places is not None:
             found = ", ".join(filter(None, (detected, self._found(i, unit))))
             pictures = row_pictures(self, i, unit)
-            return Row(group, case, value, shown, found, pictures=pictures)
+            row = Row(group, case, value, shown, found, pictures=pictures)
+            return row._replace(prototype=unit)
         compared = self._compare(i, unit, alike=not absent)
-        return Row(group, case, value, shown, detected, compared)
+        return Row(group, case, value, shown, detected, compared, prototype=unit)
 
     def _notes(self, i: int) -> list[tuple[str, str]]:
         parts = [

@@ -48,6 +48,7 @@ class Row(NamedTuple):
     compared: Comparison | None = None
     form: str = ""  # how case and number are joined, where not as in the other rows
     pictures: tuple[Picture, ...] = ()
+    prototype: int | None = None  # position of the prototype that the row speaks of
 
 
 class Table(NamedTuple):

@@ -313,7 +313,7 @@ class TreeExplanation(Explanation):
             text, present = self._question(i, node)
             value = float(self.node_probability[i, k])
             shown = self._answer(i, node, present)
-            row = Row(str(step), text, value, shown)
+            row = Row(str(step), text, value, shown, prototype=int(k))
             if self.prototypes.places is None:
                 row = row._replace(compared=self._compare(i, k, alike=present))
             else:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 N_FOR, N_AGAINST = 6, 4  # pieces of evidence shown for and against
 N_CLASSES = 6  # classes of which the probability is shown
+FAINT = 0.002  # share of the largest below which a component is not listed
 N_COMPONENTS = 14  # components shown in the reasoning about a case
 
 
@@ -173,7 +174,7 @@ def _reasoning(shown: ReasoningExplanation, i: int) -> dict[str, Any]:
     shares = np.stack([shown.presence[i][:, pair], shown.absence[i][:, pair]], axis=2)
     size = shares.max(axis=(1, 2))
     chosen = np.argsort(-size, kind="stable")[:N_COMPONENTS]
-    chosen = chosen[size[chosen] > 0]
+    chosen = chosen[size[chosen] > FAINT * size.max(initial=0.0)]
     rest = shares.sum(axis=0) - shares[chosen].sum(axis=0)
     return {
         "k": chosen.tolist(),

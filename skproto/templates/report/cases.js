@@ -24,7 +24,7 @@ function caseRow(j) {
   const entry = cases[j];
   const right = entry.y === entry.p;
   const share = predictedShare(entry);
-  const result = right ? [classes[entry.p]] : [classes[entry.p], h("span", { class: "soft" }, `, truly ${classes[entry.y]}`)];
+  const result = right ? [className(entry.p)] : [className(entry.p), h("span", { class: "soft" }, `, truly ${classes[entry.y]}`)];
   return h("li", { class: `case ${verdict(entry)}`, "data-item": j, "data-position": "" },
     h("h3", {}, h("button", { type: "button", class: "opener", "aria-expanded": "false", onclick: () => toggleCase(j) },
       mark(entry), entry.t === undefined ? null : thumbnail(entry.t, ""),
@@ -60,11 +60,11 @@ function casePanel(j) {
   const entry = cases[j];
   const right = entry.y === entry.p;
   const said = `${entry.s}, with probability ${sure(predictedShare(entry))}`;
-  const head = right ? `Predicted ${said}; this is right.` : `Predicted ${said}; the true class is ${classes[entry.y]}.`;
+  const head = right ? `Predicted ${said}; this is right.` : `Predicted ${said}; the truth is ${className(entry.y)}.`;
   return h("div", { class: "panel", role: "region", "aria-label": caseTitle(entry) },
     h("p", { class: "origin" }, head),
     entry.x ? markedText(entry.x, countingWords(entry)) : null,
-    h("div", { class: "columns wide" },
+    h("div", { class: entry.t === undefined ? "columns wide" : "columns wide pictured" },
       h("div", {}, entry.t === undefined || entry.g ? null : h("div", { class: "whole" }, thumbnail(entry.t, caseTitle(entry))),
         strip(entry.g), classBars(entry),
         h("dl", { class: "facts notes" }, entry.n.map(([tag, text]) => h("div", {}, h("dt", {}, NOTES[tag] || tag), h("dd", {}, text)))),

@@ -50,6 +50,8 @@ function percent(value) {
   return value > 0 && value < 0.005 ? "<1%" : `${Math.round(100 * value)}%`;
 }
 
+// A class that is called by a number is named as a class.
+const className = (k) => (/^-?[\d.]+$/.test(classes[k]) ? `class ${classes[k]}` : classes[k]);
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
 function bar(share, kind) {
@@ -67,7 +69,7 @@ function pictureUri(number) {
 function thumbnail(number, alt) {
   const [, width, height] = data.pictures[number];
   return h("img", {
-    src: pictureUri(number), alt, width, height, loading: "lazy",
+    src: pictureUri(number), alt, width, height,
     class: Math.max(width, height) < 100 ? "thumb coarse" : "thumb",
   });
 }

@@ -12,7 +12,7 @@ function comparison(compared) {
 
 function evidenceRow(row, largest, isStep) {
   const [group, words, value, shown, prototype, note, compared, pictures] = row;
-  const against = value < 0 || group === "against" || group === "runner-up";
+  const against = group === "for" || group === "winner" ? false : group === "against" || group === "runner-up" || value < 0;
   const kind = isStep || !against ? "for" : "against";
   const open = prototype < 0 ? null : h("button", {
     type: "button", class: "link", onclick: () => openPrototype(prototype),
@@ -36,8 +36,8 @@ function evidence(entry) {
     groups[groups.length - 1].rows.push(row);
   }
   const largest = Math.max(...entry.e.map((row) => Math.abs(row[2])), 0) || 1;
-  return groups.map(({ name, step, rows }) => [h("h5", {}, name),
-    h(step ? "ol" : "ul", { class: "evidence" }, rows.map((row) => evidenceRow(row, step ? 1 : largest, step)))]);
+  return h("div", { class: "groups" }, groups.map(({ name, step, rows }) => h("div", {}, h("h5", {}, name),
+    h(step ? "ol" : "ul", { class: "evidence" }, rows.map((row) => evidenceRow(row, step ? 1 : largest, step))))));
 }
 
 function classBars(entry) {
@@ -104,6 +104,12 @@ function countingWords(entry) {
   return words;
 }
 
+// The words of a text that carry most of its weight.
+function strongWords(pairs) {
+  const strongest = pairs && pairs.length ? Math.abs(pairs[0][1]) : 0;
+  return new Set((pairs || []).filter(([, value]) => Math.abs(value) >= 0.4 * strongest).map(([f]) => data.features.name[f]));
+}
+
 function markedText(text, words) {
   const known = [...words].filter(Boolean).sort((a, b) => b.length - a.length);
   const element = h("blockquote", { class: "text" });
@@ -120,7 +126,7 @@ function markedText(text, words) {
 // Classification by components: what is there and what is not, for two classes.
 function reasoningOfCase(entry) {
   const { k, d, s: shares, o: rest, t: totals } = entry.b;
-  const names = [classes[entry.p], classes[entry.v]];
+  const names = [className(entry.p), className(entry.v)];
   const largest = Math.max(...shares.flat(), 0) || 1;
   const cell = (value, kind) => h("td", { class: "number" },
     value >= 0.0005 ? [num(value, 2), bar(value / largest, kind)] : h("span", { class: "soft" }, "–"));
@@ -133,7 +139,8 @@ function reasoningOfCase(entry) {
           names.map((name, c) => h("th", { scope: "colgroup", colspan: 2, class: "number" }, `${name}${c ? "" : " (predicted)"}`))),
         h("tr", {}, [0, 1].map(() => [h("th", { scope: "col", class: "number" }, "present"), h("th", { scope: "col", class: "number" }, "absent")]))),
       h("tbody", {}, k.map((unit, j) => h("tr", {},
-        h("th", { scope: "row" }, h("button", { type: "button", class: "link", onclick: () => openPrototype(unit) }, prototypes.name[unit])),
+        h("th", { scope: "row" }, h("button", { type: "button", class: "link", onclick: () => openPrototype(unit) }, prototypes.short[unit]),
+          h("span", { class: "soft" }, ` ${labelOf(unit)}`)),
         h("td", { class: "number" }, num(d[j], 2)), shares[j].map((value, c) => cell(value, kinds[c])))),
       rest.some((value) => value > 0.0005) ? h("tr", {}, h("th", { scope: "row" }, "all others"), h("td"),
         rest.map((value, c) => cell(value, kinds[c]))) : null),

@@ -13,7 +13,7 @@ const COLUMNS = [
 ].filter(([, , value]) => nPrototypes && value(0) !== undefined && value(0) !== null);
 
 const gallery = { sort: "number", reverse: false, table: false, open: null, list: null };
-const labelOf = (k) => (prototypes.label[k] < 0 ? "no class" : classes[prototypes.label[k]]);
+const labelOf = (k) => (prototypes.label[k] < 0 ? "no class" : className(prototypes.label[k]));
 const isDead = (k) => (prototypes.wins ? prototypes.wins[k] === 0 : true) && prototypes.won[k] === 0;
 
 function sortedPrototypes() {
@@ -113,10 +113,10 @@ function nearestCases(k) {
   return [h("h5", {}, `The ${unit === "row" ? "cases" : `${unit}s`} nearest to it`),
     h("ol", { class: "near" }, rows.map((j, i) => {
       const entry = cases[j];
-      const words = `${classes[entry.y]}, ${verdict(entry)}`;
+      const words = `${className(entry.y)}, ${verdict(entry)}`;
       return h("li", {}, h("button", { type: "button", onclick: () => openCase(j), "aria-label": `${caseTitle(entry)}: ${words}; activation ${num(similarities[i], 2)}` },
         entry.t === undefined ? null : thumbnail(entry.t, ""),
-        h("span", {}, h("b", {}, entry.i), " ", classes[entry.y], " ", mark(entry)),
+        h("span", {}, h("b", {}, entry.i), " ", className(entry.y), " ", mark(entry)),
         entry.x ? h("span", { class: "snippet" }, entry.x) : null,
         h("span", { class: "soft" }, num(similarities[i], 2))));
     }))];
@@ -135,7 +135,8 @@ function prototypeValues(k) {
 
 function prototypePanel(k) {
   const text = prototypes.text && prototypes.text[k];
-  const words = new Set((prototypes.telling ? prototypes.telling[k] : []).map(([f]) => data.features.name[f]));
+  const words = strongWords(prototypes.telling && prototypes.telling[k]);
+  const values = prototypeValues(k);
   return h("div", { class: "panel", role: "region", "aria-label": `Prototype ${prototypes.short[k]}` },
     h("p", { class: "origin" }, origin(k)),
     prototypes.pictures ? strip(prototypes.pictures[k]) : null,
@@ -148,8 +149,8 @@ function prototypePanel(k) {
         ["Activation", `mean ${num(prototypes.mean[k], 2)}, nearest case ${num(prototypes.best[k], 2)}`],
         ["Radius", prototypes.radius && `${num(prototypes.radius[k])}: the distance at which a case is half like it`],
         ["Weights", weightsText(k)],
-      ]), nearestCases(k)),
-      h("div", {}, prototypeValues(k))));
+      ]), values === null ? null : nearestCases(k)),
+      h("div", {}, values === null ? nearestCases(k) : values)));
 }
 
 function closePrototype() {

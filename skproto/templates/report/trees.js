@@ -69,7 +69,7 @@ function answerLeaf(node) {
   const leaf = tree().leaf[node];
   const values = tree().leaves[leaf];
   const best = values.indexOf(Math.max(...values));
-  return [h("h3", { tabindex: "-1" }, `Leaf ${leaf}: ${classes[best]}`),
+  return [h("h3", { tabindex: "-1" }, `Leaf ${leaf}: ${className(best)}`),
     h("p", { class: "soft" }, `${percent(tree().mass[node])} of the training data reach this leaf.`), leafCases(node)];
 }
 
@@ -178,7 +178,7 @@ function showReasoning() {
     } }, title, h("span", { "aria-hidden": "true" }, reasoning.sort === column ? " ↓" : "")));
   const cell = (value, kind) => h("td", { class: "number" }, value >= 0.0005 ? [num(value, 2), bar(value / largest, kind)] : h("span", { class: "soft" }, "–"));
   byId("r-table").replaceChildren(h("div", { class: "scroll", role: "region", "aria-label": "Table of reasoning", tabindex: "0" },
-    h("table", { class: "plain reasoning" }, h("caption", {}, `What class ${classes[c]} looks for; a heading sorts the components`),
+    h("table", { class: "plain reasoning" }, h("caption", {}, `What ${className(c)} looks for; a heading sorts the components`),
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "component"), h("th", { scope: "col" }, "its class"),
         head("if present", 1), head("if absent", 2), head("in all", 3))),
       h("tbody", {}, rows.map(([k, present, absent, all]) => h("tr", {},

@@ -458,7 +458,7 @@ def merge(job: Job) -> None:
     gaps = ((points - points.mean(axis=0)) ** 2).sum(axis=1)
     keep = int(positions[gaps.argmin()])
     others = positions[positions != keep]
-    job.facts["exact"] = bool((points == points[0]).all())
+    job.facts["exact"] = family.identical(positions)
     job.facts["kept"] = job.ids_of(np.array([keep]))[0]
     job.touched = [job.facts["kept"]]
     family.add_columns(keep, others)

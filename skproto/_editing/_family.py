@@ -200,6 +200,11 @@ class EditingFamily:
         """Replace the entries of prototypes."""
         replace_entries(self.model, positions, values)
 
+    def identical(self, positions: NDArray[np.int64]) -> bool:
+        """Tell whether prototypes are as similar to every sample as each other."""
+        points = self.locations()[positions]
+        return bool((points == points[0]).all())
+
     # -- items -------------------------------------------------------------------------
 
     def labelled(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, TrainingData]:

@@ -223,7 +223,8 @@ class Job:
         if sites is None:
             if anchors is None:
                 anchors = np.ones((1, len(self.model.prototype_ids_)), dtype=bool)
-            anchors = np.broadcast_to(anchors, (len(candidates), anchors.shape[1]))
+            if len(anchors) != len(candidates):
+                anchors = anchors.any(axis=0)[None].repeat(len(candidates), axis=0)
             places = self.family.choose_sites(candidates, anchors)
             if candidates.shape[1] > 1:
                 self.notes.append(

@@ -496,10 +496,13 @@ class CBCClassifier(RBFNetworkClassifier):
         )
 
     def _global_evidence(self):
-        return {
-            "component_prior": self.component_prior_,
-            "requiredness": self.requiredness_,
-        }
+        # Of several concepts of a class the mean.
+        shape = (len(self.prototypes_), len(self.classes_), -1)
+        prior = self.component_prior_.reshape(shape).mean(axis=2)
+        positive = self.reasoning_positive_.reshape(shape).mean(axis=2)
+        required = np.full_like(prior, 0.5)
+        np.divide(positive, prior, out=required, where=prior > 0)
+        return {"component_prior": prior, "requiredness": required}
 
     def prune(self, threshold=0.01):
         """Drop the components that matter to no class.

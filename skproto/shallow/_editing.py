@@ -184,6 +184,11 @@ class RBFFamily(ShallowFamily):
         self._rebuild(rows)
         return np.arange(len(model.prototype_ids_) + m)
 
+    def identical(self, positions: NDArray[np.int64]) -> bool:
+        """Tell whether prototypes have one place and one width."""
+        widths = self.module.kernel.sigma.detach().cpu().numpy()[positions]
+        return super().identical(positions) and bool((widths == widths[0]).all())
+
     def move(self, positions: NDArray[np.int64], codes: NDArray[Any]) -> None:
         """Put prototypes at codes, from where they are held near in training."""
         super().move(positions, codes)
@@ -493,6 +498,12 @@ class LVQFamily(ShallowFamily):
         joined = np.concatenate([points, np.asarray(codes, dtype=points.dtype)])
         self._rebuild(np.concatenate([old, labels]), joined, matrices)
         return np.arange(len(joined))
+
+    def identical(self, positions: NDArray[np.int64]) -> bool:
+        """Tell whether candidates have one place and one metric."""
+        same = (values[positions] for values in self._matrices().values())
+        alike = all(bool((values == values[0]).all()) for values in same)
+        return alike and super().identical(positions)
 
     def relabel(self, positions: NDArray[np.int64], label: int) -> None:
         """Give candidates another class."""

@@ -1,0 +1,125 @@
+"""The estimators on which every operation is tested: one case for each family.
+
+A family adds its cases to `CASES`. Models are fitted once and never changed: tests edit
+copies.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sklearn.datasets import load_iris
+
+from skproto.shallow import (
+    CBCClassifier,
+    GLVQClassifier,
+    GMLVQClassifier,
+    RBFClassifier,
+    RSLVQClassifier,
+)
+
+X_IRIS, y_iris = load_iris(return_X_y=True)
+X_IRIS, y_iris = (
+    X_IRIS[::3],
+    np.array(["setosa", "versicolor", "virginica"])[y_iris[::3]],
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fitted estimator and what is special about its family.
+
+    `head` is "linear" where scores are activations times weights (P, K) plus a bias,
+    "normalized" where what is left is divided by its sum, "none" otherwise. `refused`
+    are the operations that mean nothing. `settings` go into every edit; `arguments`
+    overrule those of an operation, by its name.
+    """
+
+    name: str
+    make: Callable[[], Any]
+    X: Any = field(default_factory=lambda: X_IRIS)
+    y: Any = field(default_factory=lambda: y_iris)
+    head: str = "none"
+    refused: frozenset[str] = frozenset()
+    settings: dict[str, Any] = field(default_factory=lambda: {"repair_steps": 3})
+    arguments: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def model(self) -> Any:
+        """The fitted estimator; not to be changed."""
+        return _fitted(self.name)
+
+    def item(self, k: int = 0) -> Any:
+        """Return a sample that is no prototype."""
+        return self.X[[7, 24, 41][k % 3]]
+
+
+def shallow(cls, **parameters):
+    """Return a function that makes an unfitted estimator."""
+    settings = {"n_prototypes_per_class": 2, "max_epochs": 8, "random_state": 0}
+    return lambda: cls(**{**settings, **parameters})
+
+
+NO_WEIGHTS = frozenset({"reweight"})
+
+CASES = [
+    Case("rbf", shallow(RBFClassifier), head="linear"),
+    Case("rbf-relevance", shallow(RBFClassifier, metric="relevance"), head="linear"),
+    Case("rbf-convex", shallow(RBFClassifier, head="convex"), head="normalized"),
+    Case("rbf-mlp", shallow(RBFClassifier, encoder="mlp"), head="linear"),
+    Case("cbc", shallow(CBCClassifier), head="normalized"),
+    Case("cbc-concepts", shallow(CBCClassifier, n_reasonings=2), head="normalized"),
+    Case(
+        "cbc-original",
+        shallow(CBCClassifier, reasoning="original"),
+        refused=frozenset({"add", "reweight", "merge"}),
+    ),
+    Case("glvq", shallow(GLVQClassifier), refused=NO_WEIGHTS),
+    Case(
+        "glvq-local", shallow(GLVQClassifier, metric="local-matrix"), refused=NO_WEIGHTS
+    ),
+    Case("gmlvq", shallow(GMLVQClassifier), refused=NO_WEIGHTS),
+    Case("rslvq", shallow(RSLVQClassifier), refused=NO_WEIGHTS | {"merge"}),
+]
+
+
+def by_name(name: str) -> Case:
+    """Return a case."""
+    return next(case for case in CASES if case.name == name)
+
+
+@functools.cache
+def _fitted(name: str):
+    case = by_name(name)
+    return case.make().fit(case.X, case.y)
+
+
+def arguments_of(case: Case, model: Any, op: str) -> tuple[Any, dict[str, Any]]:
+    """Return ids and arguments with which an operation can be done."""
+    ids = np.asarray(model.prototype_ids_).tolist()
+    labels = np.asarray(model.prototype_labels_).tolist()
+    first = ids[0]
+    same = [i for i, label in zip(ids, labels, strict=True) if label == labels[0]]
+    other = next(label for label in model.classes_.tolist() if label != labels[0])
+    arguments: dict[str, tuple[Any, dict[str, Any]]] = {
+        "remove": (first, {"allow_empty_class": True}),
+        "add": (None, {"items": case.item(), "label": labels[0]}),
+        "replace": (first, {"items": case.item()}),
+        "soft_replace": (first, {"items": case.item(), "certainty": 0.6}),
+        "reinit": (first, {}),
+        "finetune": (first, {}),
+        "relabel": (first, {"label": other, "allow_empty_class": True}),
+        "reweight": (first, {"weights": 0.3}),
+        "merge": (same, {}),
+        "simplify": (first, {"function": np.round, "min_similarity": 0.0}),
+        "lock": (first, {}),
+        "unlock": (first, {}),
+        "snap": (None, {}),
+        "forbid": (None, {"features": [1]}),
+    }
+    chosen, given = arguments[op]
+    return chosen, {**given, **case.arguments.get(op, {})}

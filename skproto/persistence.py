@@ -120,7 +120,17 @@ def load(path: str | Path, *, trusted: Iterable[str] = ()) -> Any:
 
     Examples
     --------
-    See :func:`save`.
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn.datasets import load_iris
+    >>> from skproto.persistence import load, save
+    >>> from skproto.shallow import GLVQClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(GLVQClassifier(random_state=0).fit(X, y), Path(folder) / "iris.skops")
+    ...     model = load(Path(folder) / "iris.skops")
+    >>> bool(model.score(X, y) > 0.9)
+    True
     """
     skops = _skops("load")
     content = Path(path).read_bytes()

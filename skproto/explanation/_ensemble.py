@@ -59,6 +59,18 @@ class EnsembleExplanation(Explanation):
     ------
     ValueError
         If there is no tree, or the trees explain other numbers of samples.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skproto import ProtoTreeClassifier, ProtoTreeEnsembleClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> tree = ProtoTreeClassifier(depth=2, max_epochs=4)
+    >>> model = ProtoTreeEnsembleClassifier(tree, n_estimators=2, random_state=0)
+    >>> case = model.fit(X, y).explain(X[:1])  # an EnsembleExplanation
+    >>> len(case.trees)
+    2
+    >>> case.verify()
     """
 
     trees: list[TreeExplanation]

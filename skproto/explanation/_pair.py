@@ -351,6 +351,18 @@ class PairGlobalExplanation(GlobalExplanation):
     omega : array or None, default=None
         Matrix, or one matrix a class or prototype, whose product with a difference
         gives the distance.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skproto import GMLVQClassifier
+    >>> X, y = load_iris(return_X_y=True, as_frame=True)
+    >>> model = GMLVQClassifier(1, random_state=0).fit(X, y)
+    >>> whole = model.explain_global()  # a PairGlobalExplanation
+    >>> whole.relevance_frame()["feature"][0]
+    'petal length (cm)'
+    >>> round(float(whole.relevances.sum()), 6)
+    1.0
     """
 
     relevances: np.ndarray | None = field(default=None, metadata=dims("F"))

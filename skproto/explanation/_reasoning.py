@@ -234,6 +234,18 @@ class ReasoningGlobalExplanation(GlobalExplanation):
 
     requiredness : array of shape (n_prototypes, n_classes)
         1 where the component must be present, 0 where it must be absent.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skproto import CBCClassifier
+    >>> X, y = load_iris(return_X_y=True, as_frame=True)
+    >>> model = CBCClassifier(1, random_state=0).fit(X, y)
+    >>> whole = model.explain_global()  # a ReasoningGlobalExplanation
+    >>> whole.requiredness.shape  # components, classes
+    (3, 3)
+    >>> whole.component_prior.sum(axis=0).round(3).tolist()
+    [1.0, 1.0, 1.0]
     """
 
     component_prior: np.ndarray = field(metadata=dims("P", "K"))

@@ -287,6 +287,17 @@ class EnsembleGlobalExplanation(GlobalExplanation):
 
     trees : list of TreeGlobalExplanation
         The single trees; `prototypes` holds the prototypes of all of them.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skproto import ProtoTreeClassifier, ProtoTreeEnsembleClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> tree = ProtoTreeClassifier(depth=2, max_epochs=4)
+    >>> model = ProtoTreeEnsembleClassifier(tree, n_estimators=2, random_state=0)
+    >>> whole = model.fit(X, y).explain_global()  # an EnsembleGlobalExplanation
+    >>> len(whole.trees)
+    2
     """
 
     trees: list[TreeGlobalExplanation]

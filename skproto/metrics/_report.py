@@ -30,6 +30,17 @@ class PrototypeReport:
 
     regions : PrototypeRegions, FeatureRegions or None
         The regions from which the numbers can be computed anew.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skproto import GLVQClassifier
+    >>> from skproto.metrics import prototype_report
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = GLVQClassifier(1, random_state=0).fit(X, y)
+    >>> report = prototype_report(model, X, y, random_state=0)  # a PrototypeReport
+    >>> len(report.prototypes), bool(report.summary["accuracy"]["value"] > 0.9)
+    (3, True)
     """
 
     prototypes: pd.DataFrame

@@ -165,6 +165,17 @@ class TimmBackbone(Backbone):
 
     resize : int, pair of int or None, default=None
         Height and width to which images are scaled first.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import TimmBackbone
+    >>> class Net(torch.nn.Conv2d):
+    ...     def forward_features(self, x):
+    ...         return self(x)
+    >>> body = TimmBackbone(Net(3, 8, 4, stride=4), resize=32)
+    >>> body(torch.zeros(2, 3, 64, 64)).shape
+    torch.Size([2, 8, 8, 8])
     """
 
     def __init__(self, model, resize=None):

@@ -37,6 +37,16 @@ class KernelHead:
 
     positive, negative : Tensor of shape (P, M) or None
         Non-negative reasoning tables, needed by "theorem" only.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn.certificates import KernelHead
+    >>> positive = torch.tensor([[0.6, 0.1], [0.0, 0.6]])
+    >>> negative = torch.tensor([[0.0, 0.2], [0.4, 0.1]])
+    >>> head = KernelHead.from_reasoning(positive, negative, torch.tensor(2.0))
+    >>> head.weights.shape, head.power
+    (torch.Size([2, 2]), 2)
     """
 
     weights: Tensor

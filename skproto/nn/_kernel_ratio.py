@@ -187,6 +187,17 @@ def closed_radius(distances: Tensor, head: KernelHead, target: Tensor) -> Tensor
     ------
     ValueError
         If a class owns no concept.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn.certificates import KernelHead, closed_radius
+    >>> positive = torch.tensor([[0.6, 0.1], [0.0, 0.6]])
+    >>> negative = torch.tensor([[0.0, 0.2], [0.4, 0.1]])
+    >>> head = KernelHead.from_reasoning(positive, negative, torch.tensor(2.0), power=1)
+    >>> distances, target = torch.tensor([[1.0, 3.0]]), torch.tensor([0])
+    >>> float(closed_radius(distances, head, target)) > 0.844  # the theorem's radius
+    True
     """
     return _differentiable_ratio(distances, head, target, "closed")
 

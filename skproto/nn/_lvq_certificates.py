@@ -147,6 +147,13 @@ def operator_norms(omega: Tensor) -> Tensor:
     -------
     Tensor of shape (...)
         Lipschitz constants of ``x -> omega @ x`` in plain L2, float64.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn.certificates import operator_norms
+    >>> round(float(operator_norms(torch.diag(torch.tensor([3.0, 1.0])))), 6)
+    3.0
     """
     return torch.linalg.matrix_norm(omega.double(), ord=2) * (1 + 1e-12)
 
@@ -324,6 +331,17 @@ def mixture_radius(
     ------
     ValueError
         See :func:`concept_pairs`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn.certificates import mixture_radius
+    >>> prototypes, labels = torch.tensor([[0.0], [4.0]]), torch.tensor([0, 1])
+    >>> log_mixtures = -torch.tensor([[1.0, 9.0]]).double() / 2  # a sample at 1
+    >>> target = labels[:1]
+    >>> radius = mixture_radius(log_mixtures, prototypes, labels, target, variance=1.0)
+    >>> round(float(radius), 4)
+    1.0
     """
     n_classes = log_mixtures.shape[1]
     classes = torch.arange(n_classes, device=labels.device)

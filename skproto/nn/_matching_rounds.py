@@ -82,6 +82,13 @@ class MatchingRule:
     exact : bool, default=False
         Whether winning cosines are computed again from the difference of the two
         directions: exactly 1 where they are the same.
+
+    Examples
+    --------
+    >>> from skproto.nn import MatchingRule, neighbour_table
+    >>> rule = MatchingRule("chain", neighbour_table(9, (3, 3)))
+    >>> rule.adjacency, rule.neighbours.shape
+    ('chain', torch.Size([9, 9]))
     """
 
     adjacency: str | None = "connected"

@@ -187,6 +187,16 @@ class TreeEdit:
     kept_best : bool
         True if every leaf was at or under the threshold, so that only the best leaf
         was kept. A caller should say so.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skproto.nn.tree import TreeEdit, TreeStructure
+    >>> stump = TreeStructure.full(0)
+    >>> none, first = np.array([], dtype=int), np.array([0, -1])
+    >>> edit = TreeEdit(stump, np.array([1]), none, first)
+    >>> edit.structure.n_leaves, edit.kept_best
+    (1, False)
     """
 
     structure: TreeStructure
@@ -322,6 +332,12 @@ def default_prune_threshold(n_classes: int) -> float:
     -------
     threshold : float
         0.55 for two classes, 0.1045 for 200.
+
+    Examples
+    --------
+    >>> from skproto.nn.tree import default_prune_threshold
+    >>> round(default_prune_threshold(2), 4)
+    0.55
     """
     return 1 / n_classes + 0.1 * (1 - 1 / n_classes)
 

@@ -174,6 +174,15 @@ def rows_per_chunk(head: KernelHead, *, n_own: int = 1, max_bytes: int = 2**26) 
     -------
     int
         Number of samples, at least 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn.certificates import KernelHead, rows_per_chunk
+    >>> positive = torch.tensor([[0.6, 0.1], [0.4, 0.9]])
+    >>> head = KernelHead.from_reasoning(positive, None, torch.tensor(2.0))
+    >>> rows_per_chunk(head) > rows_per_chunk(head, max_bytes=1000)
+    True
     """
     n_components, n_concepts = head.weights.shape
     return max(1, max_bytes // (5 * 8 * n_own * n_components * n_concepts))

@@ -38,6 +38,13 @@ class MLPEncoder(nn.Sequential):
 
     dim : int, default=32
         Dimension D of the embedding.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import MLPEncoder
+    >>> MLPEncoder(4, dim=2)(torch.zeros(3, 4)).shape
+    torch.Size([3, 2])
     """
 
     def __init__(self, n_features, hidden=64, dim=32):
@@ -76,6 +83,14 @@ class SiteEncoder(nn.Module):
 
     n_sites, dim : int
         Number T and dimension D of the sites, known after :meth:`probe`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import SiteEncoder
+    >>> encoder = SiteEncoder(torch.nn.Conv2d(1, 8, 3), input_shape=(1, 6, 6))
+    >>> encoder(torch.zeros(2, 1, 6, 6)).shape  # 4 x 4 sites of 8 numbers
+    torch.Size([2, 16, 8])
     """
 
     grid: tuple[int, int] | None = None
@@ -307,6 +322,14 @@ def make_encoder(
 
     TypeError
         If the callable does not return a module.
+
+    Examples
+    --------
+    >>> from skproto.nn import make_encoder
+    >>> make_encoder("conv", (1, 28, 28)).grid
+    (7, 7)
+    >>> make_encoder("mlp", 4).dim
+    32
     """
     shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
     body = _make_body(spec, shape, body_settings or {})

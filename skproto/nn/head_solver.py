@@ -34,6 +34,14 @@ class HeadSolution:
         Iterations of L-BFGS-B.
     converged : bool
         Whether it ended by itself rather than by `max_iter`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skproto.nn import HeadSolution
+    >>> solution = HeadSolution(np.eye(2), 0.1, 0.7, n_iter=12, converged=True)
+    >>> solution.objective < solution.start_objective
+    True
     """
 
     weight: Array

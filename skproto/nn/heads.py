@@ -37,6 +37,13 @@ class LinearHead(nn.Module):
 
     n_classes : int
         Number of classes K.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import LinearHead
+    >>> LinearHead(2, 3)(torch.zeros(4, 2))["scores"].shape
+    torch.Size([4, 3])
     """
 
     def __init__(self, n_prototypes, n_classes):
@@ -87,6 +94,17 @@ class ReasoningHead(nn.Module):
     References
     ----------
     Saralajew et al., AAAI 2025 (extended CBC).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import ReasoningHead
+    >>> head = ReasoningHead(2, 3)
+    >>> positive, negative = head.tables()
+    >>> bool(torch.allclose((positive + negative).sum(0), torch.ones(3)))
+    True
+    >>> head(torch.zeros(4, 2))["scores"].shape
+    torch.Size([4, 3])
     """
 
     def __init__(self, n_prototypes, n_classes, n_reasonings=1, negative=True):
@@ -178,6 +196,13 @@ class OriginalReasoningHead(nn.Module):
     References
     ----------
     Saralajew et al., Classification-by-Components, NeurIPS 2019.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import OriginalReasoningHead
+    >>> OriginalReasoningHead(2, 3)(torch.zeros(4, 2))["scores"].shape
+    torch.Size([4, 3])
     """
 
     EPSILON = 1e-7

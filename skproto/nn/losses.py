@@ -33,6 +33,13 @@ def rival_scores(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     -------
     own, other : Tensors of shape (n,)
         Score of the target, largest score among the other classes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import rival_scores
+    >>> rival_scores(torch.tensor([[0.2, 0.7, 0.1]]), torch.tensor([1]))
+    (tensor([0.7000]), tensor([0.2000]))
     """
     own = scores.gather(1, target[:, None]).squeeze(1)
     is_target = functional.one_hot(target, scores.shape[1]).bool()
@@ -50,6 +57,14 @@ class MarginLoss:
 
     name, weight : str, float
         Name in the history, factor in the total loss.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import MarginLoss
+    >>> outputs = {"scores": torch.tensor([[0.6, 0.4], [0.9, 0.1]])}
+    >>> MarginLoss(margin=0.3)(outputs, torch.tensor([0, 0]), module=None)
+    tensor([0.1000, 0.0000])
     """
 
     margin: float
@@ -70,6 +85,14 @@ class CrossEntropy:
     ----------
     name, weight : str, float
         Name in the history, factor in the total loss.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import CrossEntropy
+    >>> outputs = {"scores": torch.tensor([[2.0, 0.0]])}
+    >>> CrossEntropy()(outputs, torch.tensor([0]), module=None)
+    tensor([0.1269])
     """
 
     name: str = "cross_entropy"
@@ -88,6 +111,14 @@ class NegativeLogLikelihood:
     ----------
     name, weight : str, float
         Name in the history, factor in the total loss.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import NegativeLogLikelihood
+    >>> outputs = {"log_scores": torch.tensor([[0.6, 0.2]]).log()}
+    >>> NegativeLogLikelihood()(outputs, torch.tensor([0]), module=None)  # -log(3 / 4)
+    tensor([0.2877])
     """
 
     name: str = "nll"
@@ -120,6 +151,15 @@ class RobustLoss:
     References
     ----------
     Saralajew et al., AAAI 2025 ("theorem").
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import RBFNetwork, RobustLoss
+    >>> network = RBFNetwork(2, 3, 2, "convex").double()
+    >>> outputs = network(torch.zeros(4, 3).double())
+    >>> RobustLoss(margin=0.5)(outputs, torch.tensor([0, 0, 1, 1]), network).shape
+    torch.Size([4])
     """
 
     margin: float
@@ -145,6 +185,16 @@ class Penalty:
 
     name, weight : str, float
         Name in the history, factor in the total loss.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import Penalty
+    >>> ridge = Penalty(lambda module: module.weight.square().sum(), "ridge", 0.1)
+    >>> module = torch.nn.Linear(2, 1)
+    >>> _ = torch.nn.init.ones_(module.weight)
+    >>> ridge(outputs=None, target=None, module=module).item()
+    2.0
     """
 
     function: Callable[[nn.Module], Tensor]

@@ -45,6 +45,14 @@ class LVQMetric(nn.Module):
     Networks 2002.
     Schneider, Biehl and Hammer, Adaptive Relevance Matrices in Learning Vector
     Quantization, Neural Computation 2009.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import LVQMetric
+    >>> metric = LVQMetric(4, "relevance")
+    >>> metric.relevances().tolist()
+    [0.25, 0.25, 0.25, 0.25]
     """
 
     def __init__(self, dim, metric="euclidean", n_components=None, n_prototypes=1):

@@ -38,6 +38,14 @@ class RelativeDistance:
     References
     ----------
     Sato and Yamada, Generalized Learning Vector Quantization, NIPS 1995.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import RelativeDistance
+    >>> outputs = {"scores": torch.tensor([[0.5, -0.5]])}
+    >>> RelativeDistance("identity")(outputs, torch.tensor([0]), module=None)
+    tensor([-0.5000])
     """
 
     activation: str = "sigmoid"
@@ -62,6 +70,14 @@ class DistanceMargin:
 
     name, weight : str, float
         Name in the history, factor in the total loss.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import DistanceMargin
+    >>> outputs = {"class_gaps": torch.tensor([[1.0, 1.5]])}
+    >>> DistanceMargin(margin=1.0)(outputs, torch.tensor([0]), module=None)
+    tensor([0.5000])
     """
 
     margin: float = 1.0
@@ -100,6 +116,19 @@ class CertifiedDistance:
     ----------
     Saralajew, Holdijk and Villmann, Fast Adversarial Robustness Certification of
     Nearest Prototype Classifiers for Arbitrary Seminorms, NeurIPS 2020 ("margin").
+
+    Examples
+    --------
+    A sample at 1 between prototypes at 0 and 4 has a radius of 1.
+
+    >>> import torch
+    >>> from skproto.nn import CertifiedDistance, LVQNetwork
+    >>> network = LVQNetwork([0, 1], dim=1, n_classes=2)
+    >>> _ = network.prototypes.data.copy_(torch.tensor([[0.0], [4.0]]))
+    >>> outputs = network(torch.tensor([[1.0]]))
+    >>> hinge = CertifiedDistance(margin=1.5)(outputs, torch.tensor([0]), network)
+    >>> round(float(hinge.detach()), 4)
+    0.5
     """
 
     margin: float = 0.5

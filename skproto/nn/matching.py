@@ -133,6 +133,15 @@ def match_pairs(
     -------
     similarities, sites : Tensors of shape (n, M)
         As of :func:`match_parts`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn.matching import MatchingRule, match_pairs
+    >>> z = torch.eye(3)[None]
+    >>> mask = torch.ones(1, 2, dtype=torch.bool)
+    >>> match_pairs(z, z[:, 1:], mask, MatchingRule(None))
+    (tensor([[1., 1.]]), tensor([[1, 2]]))
     """
     s = torch.bmm(p, z.transpose(1, 2)).masked_fill_(~part_mask[..., None], -torch.inf)
     values, sites = match_rounds_(s[:, None], rule.with_parts(None), _SLACK)
@@ -167,6 +176,13 @@ def prototype_blocks(z: Tensor, p: Tensor) -> list[tuple[int, int]]:
     -------
     blocks : list of (int, int)
         One block while the model is exported, where the batch has no size.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn.matching import prototype_blocks
+    >>> len(prototype_blocks(torch.zeros(2, 9, 4), torch.zeros(20, 3, 4)))
+    1
     """
     exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
     if exporting():
@@ -191,6 +207,13 @@ def cosines(z: Tensor, p: Tensor) -> Tensor:
     -------
     s : Tensor of shape (n, P, M, T)
         Cosines; the sites are next to each other in memory.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn.matching import cosines
+    >>> cosines(torch.eye(2)[None], torch.eye(2)[None, :1])
+    tensor([[[[1., 0.]]]])
     """
     products = p.flatten(0, 1) @ z.flatten(0, 1).T
     products = products.unflatten(0, p.shape[:2]).unflatten(2, z.shape[:2])

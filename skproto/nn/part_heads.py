@@ -39,6 +39,16 @@ class AdditiveHead(nn.Module, ABC):
 
     n_classes : int
         Number of classes K.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import AdditiveHead, NonNegativeHead
+    >>> head = NonNegativeHead(4, 2)
+    >>> isinstance(head, AdditiveHead)
+    True
+    >>> head({"activations": torch.ones(3, 4)})["scores"].shape
+    torch.Size([3, 2])
     """
 
     #: Axis of the prototypes in each tensor of the state dict.

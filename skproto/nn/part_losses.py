@@ -80,6 +80,15 @@ class ClusterCost:
     References
     ----------
     Chen et al., This Looks Like That, NeurIPS 2019, section 2.2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import PartPrototypeNetwork, ClusterCost
+    >>> net = PartPrototypeNetwork(4, 2, 2)  # 4 prototypes of 2 numbers, 2 classes
+    >>> outputs = net(torch.rand(3, 5, 2))  # 3 samples of 5 sites
+    >>> ClusterCost()(outputs, torch.tensor([0, 1, 1]), net).shape
+    torch.Size([3])
     """
 
     name: str = "cluster"
@@ -104,6 +113,15 @@ class SeparationCost:
     References
     ----------
     Chen et al., This Looks Like That, NeurIPS 2019, section 2.2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import PartPrototypeNetwork, SeparationCost
+    >>> net = PartPrototypeNetwork(4, 2, 2)  # 4 prototypes of 2 numbers, 2 classes
+    >>> outputs = net(torch.rand(3, 5, 2))  # 3 samples of 5 sites
+    >>> SeparationCost()(outputs, torch.tensor([0, 1, 1]), net).shape
+    torch.Size([3])
     """
 
     name: str = "separation"
@@ -122,6 +140,14 @@ class OffClassL1:
     ----------
     name, weight : str, float
         Name in the history, factor in the total loss.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import OffClassL1, PartPrototypeNetwork
+    >>> net = PartPrototypeNetwork(4, 2, 2)  # each prototype counts -0.5 for one class
+    >>> OffClassL1()(outputs=None, target=None, module=net).item()
+    2.0
     """
 
     name: str = "off_class_l1"
@@ -152,6 +178,15 @@ class PrototypeOrthogonality:
     ----------
     Wang et al., Interpretable Image Recognition by Constructing Transparent Embedding
     Space, ICCV 2021, section 3.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import PartPrototypeNetwork, PrototypeOrthogonality
+    >>> net = PartPrototypeNetwork(4, 2, 2)
+    >>> _ = net.prototypes.data.copy_(torch.eye(2).repeat(2, 1))  # orthogonal in pairs
+    >>> PrototypeOrthogonality()(outputs=None, target=None, module=net).item()
+    0.0
     """
 
     power: int = 1
@@ -186,6 +221,15 @@ class SubspaceSeparation:
     ----------
     Wang et al., Interpretable Image Recognition by Constructing Transparent Embedding
     Space, ICCV 2021, section 3.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import PartPrototypeNetwork, SubspaceSeparation
+    >>> net = PartPrototypeNetwork(2, 2, 2)
+    >>> _ = net.prototypes.data.copy_(torch.eye(2))  # each class spans an axis
+    >>> round(SubspaceSeparation()(outputs=None, target=None, module=net).item(), 4)
+    -1.0
     """
 
     name: str = "subspaces"
@@ -222,6 +266,18 @@ class ShallowDeepAlignment:
     ----------
     Huang et al., Evaluation and Improvement of Interpretability for Self-Explainable
     Part-Prototype Networks, ICCV 2023, section 4.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import PartPrototypeNetwork, ShallowDeepAlignment, make_encoder
+    >>> encoder = make_encoder("conv", (1, 8, 8))
+    >>> net = PartPrototypeNetwork(
+    ...     4, encoder.dim, 2, encoder=encoder, shallow_layer="body.0"
+    ... )
+    >>> outputs = net.train()(torch.rand(3, 1, 8, 8))
+    >>> ShallowDeepAlignment()(outputs, torch.tensor([0, 1, 1]), net).shape
+    torch.Size([3])
     """
 
     threshold: float = 0.1

@@ -65,6 +65,15 @@ class PartSetCluster:
     References
     ----------
     Ma et al., NeurIPS 2024, with weight 0.8.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import PartSetNetwork, PartSetCluster
+    >>> net = PartSetNetwork(4, 2, 3, n_classes=2)  # 4 prototypes of 2 parts
+    >>> outputs = net.train()(torch.rand(5, 6, 3))  # 5 samples of 6 tokens
+    >>> PartSetCluster()(outputs, torch.tensor([0, 1, 1, 0, 1]), net).shape
+    torch.Size([5])
     """
 
     sum_parts: bool = False
@@ -93,6 +102,15 @@ class PartSetSeparation:
     References
     ----------
     Ma et al., NeurIPS 2024, with weight 0.1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import PartSetNetwork, PartSetSeparation
+    >>> net = PartSetNetwork(4, 2, 3, n_classes=2)  # 4 prototypes of 2 parts
+    >>> outputs = net.train()(torch.rand(5, 6, 3))  # 5 samples of 6 tokens
+    >>> PartSetSeparation()(outputs, torch.tensor([0, 1, 1, 0, 1]), net).shape
+    torch.Size([5])
     """
 
     sum_parts: bool = False
@@ -122,6 +140,15 @@ class PartSetOrthogonality:
     References
     ----------
     Ma et al., NeurIPS 2024, with weight 1e-3.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import PartSetNetwork, PartSetOrthogonality
+    >>> net = PartSetNetwork(4, 2, 3, n_classes=2)  # 4 prototypes of 2 parts
+    >>> outputs = net.train()(torch.rand(5, 6, 3))  # 5 samples of 6 tokens
+    >>> PartSetOrthogonality()(outputs, torch.tensor([0, 1, 1, 0, 1]), net).shape
+    torch.Size([])
     """
 
     name: str = "orthogonality"
@@ -155,6 +182,15 @@ class PartSetCoherence:
     ----------
     Ma et al., NeurIPS 2024, with weight 3e-3, and 1e-6 while slots are learned. The
     published code compares each part with the last one only.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import PartSetNetwork, PartSetCoherence
+    >>> net = PartSetNetwork(4, 2, 3, n_classes=2)  # 4 prototypes of 2 parts
+    >>> outputs = net.train()(torch.rand(5, 6, 3))  # 5 samples of 6 tokens
+    >>> PartSetCoherence()(outputs, torch.tensor([0, 1, 1, 0, 1]), net).shape
+    torch.Size([])
     """
 
     name: str = "coherence"

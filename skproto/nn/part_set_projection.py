@@ -35,6 +35,17 @@ class PartSetSources:
     self_similarity : Tensor of shape (P,)
         Activation of the moved prototype on its sample: M where matching finds the
         parts again, as it does with connected parts and tokens that differ.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import PartSetSources
+    >>> sources = PartSetSources(
+    ...     torch.tensor([7]), torch.tensor([[2, 3]]), torch.tensor([0.1]),
+    ...     torch.tensor([2.0]),
+    ... )
+    >>> sources.sites[0].tolist()  # both parts of the prototype lie in row 7
+    [2, 3]
     """
 
     rows: Tensor
@@ -129,6 +140,16 @@ def project_part_sets(
     class. With identical tokens in a sample the matched places need not be the ones
     that the moved prototype finds again; with "connected" adjacency they are looked
     for again until they are.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import PartSetNetwork, project_part_sets
+    >>> net = PartSetNetwork(2, 2, 3, n_classes=2).eval()
+    >>> x, y = torch.rand(4, 5, 3), torch.tensor([0, 0, 1, 1])
+    >>> sources = project_part_sets(net, [(torch.arange(4), x, y)])
+    >>> y[sources.rows].tolist()
+    [0, 1]
     """
     most = int(network.ownership.sum(0).max()) if unique else 1
     best = _Candidates.none(network, most)

@@ -52,6 +52,13 @@ class PartSimilarity(nn.Module, ABC):
 
     dim : int
         Dimension D of sites and prototypes.
+
+    Examples
+    --------
+    >>> from skproto.nn import PartSimilarity, make_similarity
+    >>> similarity = make_similarity("exp_l2", 4, 2)
+    >>> isinstance(similarity, PartSimilarity), similarity.max_value
+    (True, 5.0)
     """
 
     def __init__(self, n_prototypes, dim):

@@ -43,6 +43,20 @@ class TransformersBackbone(Backbone):
 
     resize : int, pair of int or None, default=None
         Height and width to which images are scaled first.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from transformers import ViTConfig, ViTModel
+    >>> from skproto.nn import TransformersBackbone
+    >>> config = ViTConfig(
+    ...     image_size=32, patch_size=8, hidden_size=16, num_hidden_layers=1,
+    ...     num_attention_heads=2, intermediate_size=32,
+    ... )
+    >>> body = TransformersBackbone(ViTModel(config, add_pooling_layer=False))
+    >>> tokens, class_token = body(torch.zeros(2, 3, 32, 32))
+    >>> tokens.shape, class_token.shape
+    (torch.Size([2, 16, 16]), torch.Size([2, 16]))
     """
 
     def __init__(self, model, layer=-1, normalization=None, resize=None):
@@ -92,6 +106,14 @@ def adapt_backbone(module: nn.Module) -> nn.Module:
         A :class:`TransformersBackbone` for a vision model of transformers, a
         :class:`TimmBackbone` for a module with `forward_features` or the
         `feature_info` of ``features_only=True``, otherwise the module itself.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import adapt_backbone
+    >>> body = torch.nn.Conv2d(3, 8, 4)
+    >>> adapt_backbone(body) is body
+    True
     """
     if isinstance(module, Backbone):
         return module

@@ -51,6 +51,14 @@ class RBFNetwork(nn.Module):
 
     encoder : nn.Module, default=None
         Maps rows to sites (n, T, D); the best site counts. None: the row itself.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import RBFNetwork
+    >>> outputs = RBFNetwork(4, 2, 3, "linear")(torch.zeros(5, 2))
+    >>> outputs["scores"].shape, outputs["activations"].shape
+    (torch.Size([5, 3]), torch.Size([5, 4]))
     """
 
     def __init__(

@@ -124,6 +124,14 @@ def site_boxes(encoder, x, sites, energy=0.95, n_directions=8) -> Tensor:
     ------
     ValueError
         If shapes do not fit or `energy` is not in (0, 1].
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import make_encoder, site_boxes
+    >>> encoder = make_encoder(torch.nn.Conv2d(1, 4, 2, stride=2), (1, 8, 8))
+    >>> site_boxes(encoder, torch.rand(1, 1, 8, 8), torch.tensor([[5]])).tolist()
+    [[[2, 2, 4, 4]]]
     """
     _check_images(x, sites, "sites")
     _check_energy(energy)

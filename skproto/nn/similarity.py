@@ -115,6 +115,13 @@ class RBFKernel(nn.Module):
     ----------
     Saralajew et al., A Robust Prototype-Based Network with Interpretable RBF
     Classifier Foundations, AAAI 2025.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import RBFKernel
+    >>> RBFKernel(2)(torch.tensor([[0.0, 1.0]])).exp().tolist()  # a width of 1 each
+    [[1.0, 0.367879...]]
     """
 
     def __init__(self, n_prototypes, exponent=2, shared=False, trainable=True):
@@ -171,6 +178,16 @@ def width_rule(powered: Tensor, p0: float, weight: Tensor) -> Tensor:
     -------
     sigma : Tensor of shape (P,)
         A positive width for each prototype.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import width_rule
+    >>> squared = torch.tensor([[1.0], [3.0]])
+    >>> wide = width_rule(squared, 0.5, torch.ones(2))
+    >>> narrow = width_rule(squared, 0.01, torch.ones(2))
+    >>> bool(wide > narrow)
+    True
     """
     share = (weight / weight.sum())[:, None]
     mean = (share * powered).sum(0)

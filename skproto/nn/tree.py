@@ -57,7 +57,18 @@ _SAMPLE_NUMBERS = 2**19
 
 
 class Rows(Protocol):
-    """Training samples: a tensor, or what makes tensors of the rows asked for."""
+    """Training samples: a tensor, or what makes tensors of the rows asked for.
+
+    Examples
+    --------
+    A tensor is one; so is any object with its `shape` that is indexed by rows.
+
+    >>> import torch
+    >>> from skproto.nn.tree import Rows
+    >>> x: Rows = torch.zeros(4, 2)
+    >>> x[torch.tensor([0, 2])].shape
+    torch.Size([2, 2])
+    """
 
     def __len__(self) -> int: ...
 
@@ -75,6 +86,14 @@ class NearestSites(NamedTuple):
         Site within the row.
     distances : Tensor of shape (N,)
         Distance of the prototype to that site, inf where no row is admissible.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn.tree import NearestSites
+    >>> found = NearestSites(torch.tensor([3]), torch.tensor([0]), torch.tensor([0.5]))
+    >>> found.samples
+    tensor([3])
     """
 
     samples: Tensor
@@ -113,6 +132,16 @@ def init_from_samples(
     ------
     ValueError
         If no row has a positive weight.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn.tree import SoftPrototypeTree, init_from_samples
+    >>> x = torch.tensor([[0.0], [1.0], [5.0], [6.0]])
+    >>> tree = SoftPrototypeTree(1, 2, depth=1).eval()
+    >>> rows, sites = init_from_samples(tree, x, generator=torch.Generator())
+    >>> bool((tree.prototypes.flatten() == x[rows, 0]).all())
+    True
     """
     weight = torch.ones(len(x)) if sample_weight is None else sample_weight.cpu()
     waiting = torch.empty(len(x), dtype=torch.float64)
@@ -146,6 +175,17 @@ def init_radii(
         Samples.
     sample_weight : Tensor of shape (n,) or None, default=None
         Weights for the median.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn.tree import SoftPrototypeTree, init_radii
+    >>> x = torch.tensor([[0.0], [1.0], [5.0], [6.0]])
+    >>> tree = SoftPrototypeTree(1, 2, depth=1).eval()
+    >>> _ = tree.prototypes.data.zero_()
+    >>> init_radii(tree, x[1:])  # distances 1, 5 and 6
+    >>> round(tree.radii().item(), 3)
+    5.0
     """
     if tree.log_radius is None:
         return
@@ -174,6 +214,15 @@ def init_normal(
         On the CPU.
     mean, std : float
         Of each coordinate; made for sites in (0, 1).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn.tree import SoftPrototypeTree, init_normal
+    >>> tree = SoftPrototypeTree(8, 2, depth=3)
+    >>> init_normal(tree, generator=torch.Generator().manual_seed(0))
+    >>> bool(abs(tree.prototypes.mean() - 0.5) < 0.1)
+    True
     """
     start = torch.randn(tree.prototypes.shape, generator=generator)
     tree.prototypes.copy_(mean + std * start)
@@ -199,6 +248,17 @@ def nearest_sites(
     -------
     nearest : NearestSites
         One entry a prototype.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn.tree import SoftPrototypeTree, nearest_sites
+    >>> x = torch.tensor([[0.0], [1.0], [5.0], [6.0]])
+    >>> tree = SoftPrototypeTree(1, 2, depth=1).eval()
+    >>> _ = tree.prototypes.data.fill_(4.5)
+    >>> found = nearest_sites(tree, x)
+    >>> found.samples.tolist(), found.distances.tolist()
+    ([2], [0.5])
     """
     device, n_inner = tree.prototypes.device, tree.structure.n_inner
     admissible = torch.from_numpy(class_sets(tree)[tree.structure.inner_nodes])
@@ -243,6 +303,17 @@ def project_tree(
     References
     ----------
     Nauta, van Bree, Seifert, CVPR 2021, section 3.5.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn.tree import SoftPrototypeTree, project_tree
+    >>> x = torch.tensor([[0.0], [1.0], [5.0], [6.0]])
+    >>> tree = SoftPrototypeTree(1, 2, depth=1).eval()
+    >>> _ = tree.prototypes.data.fill_(4.5)
+    >>> found = project_tree(tree, x)
+    >>> tree.prototypes.flatten().tolist()
+    [5.0]
     """
     nearest = nearest_sites(tree, x, target)
     found = torch.nonzero(nearest.samples >= 0).squeeze(1)
@@ -265,6 +336,15 @@ def keep_top_features(tree: SoftPrototypeTree, n_features: int) -> None:
         so that they still sum to D.
     n_features : int
         Features to keep a node, from 1 to D.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn.tree import SoftPrototypeTree, keep_top_features
+    >>> tree = SoftPrototypeTree(4, 2, depth=2, feature_weights=True)
+    >>> keep_top_features(tree, 1)
+    >>> (tree.weights() > 0).sum(-1).flatten().tolist()
+    [1, 1, 1]
     """
     logits = tree.feature_logits
     if logits is None or not 1 <= n_features <= logits.shape[1]:
@@ -289,6 +369,18 @@ def class_sets(tree: SoftPrototypeTree) -> BoolArray:
     -------
     sets : ndarray of bool, shape (n_nodes, K)
         Breadth-first node order; a leaf has one class.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn.tree import SoftPrototypeTree, class_sets, init_from_samples
+    >>> x = torch.tensor([[0.0], [1.0], [5.0], [6.0]])
+    >>> tree = SoftPrototypeTree(1, 2, depth=1).eval()
+    >>> _ = init_from_samples(tree, x, generator=torch.Generator().manual_seed(0))
+    >>> for _ in range(3):
+    ...     tree.em_step(tree(x)["log_path"], torch.tensor([0, 0, 1, 1]))
+    >>> class_sets(tree)[0].tolist()  # both classes below the root
+    [True, True]
     """
     return aggregate_leaves(tree.structure, np.eye(tree.n_classes)[_top(tree)]) > 0
 
@@ -312,6 +404,19 @@ def prune_tree(
         New module that shares the encoder.
     edit : TreeEdit
         What is left; `kept_best` tells that no leaf passed the threshold.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn.tree import SoftPrototypeTree, init_from_samples, prune_tree
+    >>> x = torch.tensor([[0.0], [1.0], [5.0], [6.0]])
+    >>> tree = SoftPrototypeTree(1, 2, depth=1).eval()
+    >>> _ = init_from_samples(tree, x, generator=torch.Generator().manual_seed(0))
+    >>> for _ in range(3):
+    ...     tree.em_step(tree(x)["log_path"], torch.tensor([0, 0, 1, 1]))
+    >>> pruned, edit = prune_tree(tree)
+    >>> pruned.structure.n_leaves  # both leaves are sure of a class
+    2
     """
     if threshold is None:
         threshold = default_prune_threshold(tree.n_classes)
@@ -334,6 +439,18 @@ def merge_tree(tree: SoftPrototypeTree) -> tuple[SoftPrototypeTree, TreeEdit]:
         New module that shares the encoder; counts of merged leaves are added.
     edit : TreeEdit
         What is left.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn.tree import SoftPrototypeTree, init_from_samples, merge_tree
+    >>> x = torch.tensor([[0.0], [1.0], [5.0], [6.0]])
+    >>> tree = SoftPrototypeTree(1, 2, depth=1).eval()
+    >>> _ = init_from_samples(tree, x, generator=torch.Generator().manual_seed(0))
+    >>> tree.em_step(tree(x)["log_path"], torch.tensor([0, 0, 0, 0]))
+    >>> merged, edit = merge_tree(tree)
+    >>> merged.structure.n_leaves
+    1
     """
     edit = merge_structure(tree.structure, _top(tree))
     return edit_tree(tree, edit), edit
@@ -354,6 +471,20 @@ def edit_tree(tree: SoftPrototypeTree, edit: TreeEdit) -> SoftPrototypeTree:
     -------
     tree : SoftPrototypeTree
         New module that shares the encoder; same mode, device and dtype.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn.tree import SoftPrototypeTree
+    >>> from skproto.nn.tree import TreeEdit, TreeStructure, edit_tree
+    >>> x = torch.tensor([[0.0], [1.0], [5.0], [6.0]])
+    >>> tree = SoftPrototypeTree(1, 2, depth=1).eval()
+    >>> import numpy as np
+    >>> leaf = TreeStructure.full(0)
+    >>> none, first = np.array([], dtype=int), np.array([0, -1])
+    >>> edit = TreeEdit(leaf, np.array([1]), none, first)
+    >>> edit_tree(tree, edit).structure.n_leaves
+    1
     """
     config = tree.config | {"is_leaf": list(edit.structure.is_leaf)}
     new = SoftPrototypeTree(**config, encoder=tree.encoder)

@@ -52,6 +52,18 @@ class AttackResult:
     units : {"scaled", "input"}
         Whether lengths are measured after the inner standardisation of the model or
         in the user's units.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skproto import GLVQClassifier
+    >>> from skproto.robustness import attack
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = GLVQClassifier(random_state=0).fit(X, y)
+    >>> found = attack(model, X[:5], radius=10.0, random_state=0)  # an AttackResult
+    >>> changed = found.prediction != model.predict(X[:5])
+    >>> bool(changed[found.success].all())
+    True
     """
 
     samples: np.ndarray

@@ -11,7 +11,16 @@ from skproto.training._net import PhaseEndError
 
 
 class TermRecorder(Callback):
-    """Record the epoch's mean of every loss term; stop on NaN and inf."""
+    """Record the epoch's mean of every loss term; stop on NaN and inf.
+
+    Examples
+    --------
+    >>> from skproto.nn import CrossEntropy, RBFNetwork
+    >>> from skproto.training import TermRecorder, make_net
+    >>> net = make_net(RBFNetwork(4, 2, 3, "linear"), [CrossEntropy()]).initialize()
+    >>> any(isinstance(callback, TermRecorder) for _, callback in net.callbacks_)
+    True
+    """
 
     def on_epoch_begin(self, net, **kwargs):
         """Start the sums of the epoch."""
@@ -57,6 +66,12 @@ class HeldOutStopping(EarlyStopping):
 
     skorch keeps the weights of the best epoch; this one also treats an epoch without
     a held-out loss (an epoch that was interrupted) as none.
+
+    Examples
+    --------
+    >>> from skproto.training import HeldOutStopping
+    >>> HeldOutStopping(patience=10).monitor
+    'valid_loss'
     """
 
     def __init__(self, patience: int):
@@ -75,6 +90,13 @@ class Convergence(Callback):
 
     patience : int, default=2
         Number of such epochs in a row that end the phase.
+
+    Examples
+    --------
+    >>> from skproto.training import Convergence, Phase
+    >>> phase = Phase("all", 100, 1.0, "lbfgs", callbacks=(Convergence(1e-6),))
+    >>> phase.callbacks[0].patience
+    2
     """
 
     def __init__(self, tolerance=1e-7, patience=2):
@@ -104,6 +126,13 @@ class AtStart(Callback):
     ----------
     action : callable
         Takes the module and the training data set.
+
+    Examples
+    --------
+    >>> from skproto.training import AtStart, Phase
+    >>> freeze = AtStart(lambda module, data: module.prototypes.requires_grad_(False))
+    >>> len(Phase("head", 10, 0.01, callbacks=(freeze,)).callbacks)
+    1
     """
 
     def __init__(self, action):
@@ -127,6 +156,13 @@ class Annealing(Callback):
 
     start : int, default=0
         Epoch of the half cosine at which the phase begins.
+
+    Examples
+    --------
+    >>> from skproto.training import Annealing, Phase
+    >>> phase = Phase("joint", 20, 0.001, callbacks=(Annealing(20),))
+    >>> phase.callbacks[0].start
+    0
     """
 
     def __init__(self, n_epochs, start=0):
@@ -166,6 +202,13 @@ class OneCycle(Callback):
 
     rise : float, default=0.3
         Share of the steps on the way up.
+
+    Examples
+    --------
+    >>> from skproto.training import OneCycle, Phase
+    >>> phase = Phase("joint", 20, 0.001, callbacks=(OneCycle(20),))
+    >>> phase.callbacks[0].rise
+    0.3
     """
 
     def __init__(self, n_epochs, rise=0.3):
@@ -205,6 +248,12 @@ class ProgressLine(Callback):
 
     max_epochs : int
         Number of epochs of all phases together.
+
+    Examples
+    --------
+    >>> from skproto.training import ProgressLine
+    >>> ProgressLine("RBFClassifier", max_epochs=20).max_epochs
+    20
     """
 
     def __init__(self, owner, max_epochs):
@@ -242,6 +291,16 @@ class ContextBridge(Callback):
     snapshot : callable
         Takes no argument, returns the attributes that make a copy of the estimator
         ready to predict as it stands.
+
+    Examples
+    --------
+    Estimators make one when scikit-learn 1.9 has given them callbacks:
+    ``model.set_callbacks(ProgressBar())``.
+
+    >>> from skproto.training import ContextBridge
+    >>> bridge = ContextBridge(None, None, X=None, y=None, metadata={}, snapshot=dict)
+    >>> sorted(bridge.passed)
+    ['X', 'metadata', 'y']
     """
 
     def __init__(self, estimator, context, X, y, metadata, snapshot):

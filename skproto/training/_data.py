@@ -41,6 +41,17 @@ class TrainingData:
 
     rng : numpy.random.RandomState
         Source of all randomness in the estimator's hooks.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skproto.training import TrainingData
+    >>> X = np.arange(12, dtype=np.float32).reshape(6, 2)
+    >>> y = np.array([0, 0, 0, 1, 1, 1])
+    >>> rng = np.random.RandomState(0)
+    >>> data = TrainingData(X, y, np.ones(6), np.arange(6), 2, rng)
+    >>> data.dense(slice(0, 2)).tolist()
+    [[0.0, 1.0], [2.0, 3.0]]
     """
 
     X: Any
@@ -80,17 +91,39 @@ class TrainingData:
 
 
 def select_rows(X, index: np.ndarray):
-    """Return the samples at `index`; those that are read when asked for stay so."""
+    """Return the samples at `index`; those that are read when asked for stay so.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skproto.training import select_rows
+    >>> select_rows(np.arange(6).reshape(3, 2), np.array([0, 2])).tolist()
+    [[0, 1], [4, 5]]
+    """
     return X.select(index) if hasattr(X, "select") else X[index]
 
 
 def chunk_rows(n_features: int) -> int:
-    """Return how many rows of so many features are made dense at a time."""
+    """Return how many rows of so many features are made dense at a time.
+
+    Examples
+    --------
+    >>> from skproto.training import chunk_rows
+    >>> chunk_rows(10) > chunk_rows(10_000)
+    True
+    """
     return int(np.clip(CHUNK_ENTRIES // max(n_features, 1), 64, 8192))
 
 
 def chunks(n_rows: int, size: int) -> Iterator[slice]:
-    """Consecutive slices of `size` rows that cover `n_rows` rows."""
+    """Consecutive slices of `size` rows that cover `n_rows` rows.
+
+    Examples
+    --------
+    >>> from skproto.training import chunks
+    >>> list(chunks(5, 2))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
     for start in range(0, n_rows, size):
         yield slice(start, min(start + size, n_rows))
 
@@ -105,6 +138,17 @@ class BatchDataset(torch.utils.data.Dataset):
     ----------
     data : TrainingData
         Samples, codes and weights.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skproto.training import BatchDataset, TrainingData
+    >>> X = np.arange(12, dtype=np.float32).reshape(6, 2)
+    >>> y = np.array([0, 0, 0, 1, 1, 1])
+    >>> rng = np.random.RandomState(0)
+    >>> data = TrainingData(X, y, np.ones(6), np.arange(6), 2, rng)
+    >>> len(BatchDataset(data))
+    6
     """
 
     def __init__(self, data: TrainingData):
@@ -163,6 +207,18 @@ class BatchLoader:
 
     generator : torch.Generator, default=None
         Source of the orders.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skproto.training import BatchDataset, BatchLoader, TrainingData
+    >>> X = np.arange(12, dtype=np.float32).reshape(6, 2)
+    >>> y = np.array([0, 0, 0, 1, 1, 1])
+    >>> rng = np.random.RandomState(0)
+    >>> data = TrainingData(X, y, np.ones(6), np.arange(6), 2, rng)
+    >>> loader = BatchLoader(BatchDataset(data), batch_size=4)
+    >>> [len(x) for x, (target, weight) in loader]
+    [4, 2]
     """
 
     def __init__(self, dataset, batch_size=512, shuffle=False, generator=None):

@@ -14,7 +14,17 @@ from torch.nn.utils import parameters_to_vector
 
 
 class PhaseEndError(Exception):
-    """Raised by a callback that wants the current phase to end."""
+    """Raised by a callback that wants the current phase to end.
+
+    Examples
+    --------
+    >>> from skproto.training import PhaseEndError
+    >>> try:
+    ...     raise PhaseEndError("the loss stands still")
+    ... except PhaseEndError as end:
+    ...     print(end)
+    the loss stands still
+    """
 
 
 class WeightedTerms(nn.Module):
@@ -31,6 +41,17 @@ class WeightedTerms(nn.Module):
     ----------
     weights : dict of str to float
         Weights by name that count instead of the terms' own for now.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import CrossEntropy, MarginLoss
+    >>> from skproto.training import WeightedTerms
+    >>> loss = WeightedTerms([CrossEntropy(), MarginLoss(1.0, weight=0.5)])
+    >>> outputs = {"scores": torch.tensor([[2.0, 0.0]])}
+    >>> total, terms = loss(outputs, torch.tensor([0]), torch.ones(1), module=None)
+    >>> sorted(terms)
+    ['cross_entropy', 'margin']
     """
 
     def __init__(self, terms):
@@ -123,6 +144,29 @@ class PrototypeNet(NeuralNet):
     module, **kwargs : object
         See :class:`skorch.NeuralNet`. With ``compile=True`` training calls a compiled
         form of the module; `module_` stays as it is, and so do predictions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from torch import nn
+    >>> from skproto.nn import CrossEntropy
+    >>> from skproto.training import BatchDataset, Phase, TrainingData
+    >>> from skproto.training import make_net, run_phases
+    >>> class Net(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.linear = nn.Linear(2, 2)
+    ...     def forward(self, x):
+    ...         return {"scores": self.linear(x)}
+    >>> X = np.eye(2, dtype=np.float32).repeat(3, axis=0)
+    >>> y, rng = np.array([0, 0, 0, 1, 1, 1]), np.random.RandomState(0)
+    >>> data = TrainingData(X, y, np.ones(6), np.arange(6), 2, rng)
+    >>> net = make_net(Net(), [CrossEntropy()])  # a PrototypeNet
+    >>> run_phases(net, [Phase("all", 3, 0.1)], BatchDataset(data))
+    True
+    >>> len(net.history)
+    3
     """
 
     def __init__(

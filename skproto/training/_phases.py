@@ -51,6 +51,14 @@ class Phase:
 
     term_weights : dict of str to float, default={}
         Weights of loss terms, by name, that differ in this phase.
+
+    Examples
+    --------
+    >>> from skproto.training import Phase
+    >>> warm_up = Phase("warm-up", 5, 0.003, trainable=("prototypes", "head"))
+    >>> joint = Phase("joint", 20, 0.001, "adamw", group_lr={"encoder": 1e-4})
+    >>> joint.solver, joint.max_epochs
+    ('adamw', 20)
     """
 
     name: str
@@ -96,6 +104,15 @@ def make_net(
     -------
     net : PrototypeNet
         Not initialised yet.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skproto.nn import CrossEntropy, RBFNetwork
+    >>> from skproto.training import make_net
+    >>> net = make_net(RBFNetwork(4, 2, 3, "linear"), [CrossEntropy()], batch_size=32)
+    >>> type(net).__name__, net.batch_size
+    ('PrototypeNet', 32)
     """
     overrides = dict(net_params or {})
     own = [("terms", TermRecorder()), *callbacks]
@@ -136,6 +153,30 @@ def run_phases(
 
     dataset, held_out : BatchDataset
         Training samples, and those kept back for early stopping.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from torch import nn
+    >>> from skproto.nn import CrossEntropy
+    >>> from skproto.training import BatchDataset, Phase, TrainingData
+    >>> from skproto.training import make_net, run_phases
+    >>> class Net(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.linear = nn.Linear(2, 2)
+    ...     def forward(self, x):
+    ...         return {"scores": self.linear(x)}
+    >>> X = np.eye(2, dtype=np.float32).repeat(3, axis=0)
+    >>> y, rng = np.array([0, 0, 0, 1, 1, 1]), np.random.RandomState(0)
+    >>> data = TrainingData(X, y, np.ones(6), np.arange(6), 2, rng)
+    >>> net = make_net(Net(), [CrossEntropy()])
+    >>> phases = [Phase("first", 2, 0.1), Phase("second", 5, 1.0, "lbfgs")]
+    >>> run_phases(net, phases, BatchDataset(data))
+    True
+    >>> net.history[-1, "phase"]
+    'second'
     """
     if not net.initialized_:
         net.initialize()
@@ -242,7 +283,30 @@ def _group_settings(phase: Phase, prefix: str) -> dict[str, float]:
 
 
 def history_frame(net: PrototypeNet) -> pd.DataFrame:
-    """Return the history as a frame: one row an epoch, one column a loss term."""
+    """Return the history as a frame: one row an epoch, one column a loss term.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from torch import nn
+    >>> from skproto.nn import CrossEntropy
+    >>> from skproto.training import BatchDataset, Phase, TrainingData
+    >>> from skproto.training import history_frame, make_net, run_phases
+    >>> class Net(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.linear = nn.Linear(2, 2)
+    ...     def forward(self, x):
+    ...         return {"scores": self.linear(x)}
+    >>> X = np.eye(2, dtype=np.float32).repeat(3, axis=0)
+    >>> y, rng = np.array([0, 0, 0, 1, 1, 1]), np.random.RandomState(0)
+    >>> data = TrainingData(X, y, np.ones(6), np.arange(6), 2, rng)
+    >>> net = make_net(Net(), [CrossEntropy()])
+    >>> _ = run_phases(net, [Phase("all", 3, 0.1)], BatchDataset(data))
+    >>> history_frame(net).columns.tolist()
+    ['epoch', 'phase', 'train_loss', 'dur', 'cross_entropy']
+    """
     hidden = {"batches", "train_batch_count", "valid_batch_count"}
     rows = []
     for row in net.history:

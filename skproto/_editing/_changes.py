@@ -12,10 +12,8 @@ from skproto import _placing as placing
 from skproto._editing import _memory as memory
 from skproto._editing._constraints import GEOMETRIES, Constraint, settle
 from skproto._editing._entries import sources_of
+from skproto._editing._family import DUPLICATE
 from skproto._editing._job import Items, Job
-
-# Similarity above which two prototypes count as the same.
-DUPLICATE = 0.999
 
 Positions = NDArray[np.int64]
 
@@ -147,9 +145,8 @@ def replace(job: Job) -> None:
     label = job.request.arguments.get("label")
     codes = family.class_codes()[positions]
     if label is not None:
-        wanted = job.label_codes(label, len(positions))
-        _relabel_each(job, positions, wanted)
-        codes = wanted
+        codes = job.label_codes(label, len(positions))
+        positions = _relabel_each(job, positions, codes)
     job.touched = job.ids_of(positions)
     memory.set_user_codes(model, job.touched, codes)
     memory.set_targets(model, dict.fromkeys(job.touched))
@@ -192,7 +189,7 @@ def soft_replace(job: Job) -> None:
     codes = family.class_codes()[positions]
     if label is not None:
         codes = job.label_codes(label, len(positions))
-        _relabel_each(job, positions, codes)
+        positions = _relabel_each(job, positions, codes)
     job.touched = job.ids_of(positions)
     memory.set_user_codes(model, job.touched, codes)
     limits: dict[int, Constraint | None] = {}
@@ -238,7 +235,7 @@ def reinit(job: Job) -> None:
     codes = family.class_codes()[positions]
     if label is not None:
         codes = job.label_codes(label, len(positions))
-        _relabel_each(job, positions, codes)
+        positions = _relabel_each(job, positions, codes)
         memory.set_user_codes(model, job.ids_of(positions), codes)
     rng = np.random.RandomState(job.seed)
     others = np.setdiff1d(np.arange(len(model.prototype_ids_)), positions)
@@ -414,16 +411,17 @@ def relabel(job: Job) -> None:
     job.family.read()
 
 
-def _relabel_each(job: Job, positions: Positions, wanted: Positions) -> None:
+def _relabel_each(job: Job, positions: Positions, wanted: Positions) -> Positions:
+    """Give classes to prototypes; return their positions, which may be others now."""
+    ids = job.ids_of(positions)
     for code in np.unique(wanted).tolist():
-        changed = positions[
-            (wanted == code) & (job.family.class_codes()[positions] != code)
-        ]
+        here = job.positions(ids)
+        changed = here[(wanted == code) & (job.family.class_codes()[here] != code)]
         if len(changed):
             job.family.relabel(changed, code)
-    ids = job.ids_of(positions)
     memory.set_user_codes(job.model, ids, wanted)
     job.family.read()
+    return job.positions(ids)
 
 
 def reweight(job: Job) -> None:

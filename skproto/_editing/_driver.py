@@ -78,6 +78,7 @@ def _put_back(model: Any, before: dict[str, Any]) -> None:
 
 def _run(model: Any, family: EditingFamily, request: EditRequest) -> EditReport:
     job = Job(model, family, request, seed=_seed(request.random_state))
+    family.job = job
     job.load_data()
     ids_before = [int(i) for i in model.prototype_ids_]
     memory.update(model)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from skproto import _placing as placing
+from skproto import _preparation as preparation
 from skproto._editing import _state as states
 from skproto._editing._entries import append_entries, replace_entries
 from skproto._editing._errors import EditNotSupported
@@ -43,6 +44,10 @@ OPERATIONS = (
 )
 
 
+# Similarity above which two prototypes count as the same.
+DUPLICATE = 0.999
+
+
 class EditingFamily:
     """Base of the families: what every edit of a kind of estimator is made of.
 
@@ -69,6 +74,8 @@ class EditingFamily:
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     #: Private attributes that belong to the state.
     extra_state: ClassVar[tuple[str, ...]] = ()
+    #: The edit under way (its request, data, items and notes), None outside of one.
+    job: Any = None
 
     def __init__(self, model: Any):
         self.model = model
@@ -152,7 +159,11 @@ class EditingFamily:
         raise NotImplementedError
 
     def relabel(self, positions: NDArray[np.int64], label: int) -> None:
-        """Give prototypes another class; what spoke for the old one follows."""
+        """Give prototypes another class; what spoke for the old one follows.
+
+        Where this changes the order of the prototypes, the entries of the attributes
+        have to follow.
+        """
         raise NotImplementedError
 
     def reweight(self, positions: NDArray[np.int64], weights: NDArray[Any]) -> None:
@@ -178,6 +189,13 @@ class EditingFamily:
     def columns(self) -> NDArray[Any]:
         """Return the head's part (P, ...) of each prototype, as it is stored."""
         return np.zeros((len(self.module.prototypes), 0))
+
+    def spoken_codes(self) -> NDArray[np.int64] | None:
+        """Return the class (P,) for which the head lets each prototype speak now."""
+        columns = self.columns()
+        if columns.ndim != 2 or columns.shape[1] != len(self.model.classes_):
+            return None
+        return np.asarray(columns.argmax(axis=1))
 
     @property
     def owns_classes(self) -> bool:
@@ -236,6 +254,18 @@ class EditingFamily:
         """Return pixels (m, 4) of sources where they are not those of the sites."""
         return None
 
+    def plain_data(self, X: Any) -> TrainingData:
+        """Return validated samples as data, in their order, without classes."""
+        n = X.shape[0]
+        return TrainingData(
+            X=preparation.scaled_samples(X, self.model._scaling),
+            y=np.zeros(n, dtype=np.int64),
+            weight=np.ones(n),
+            rows=np.arange(n),
+            n_classes=len(self.model.classes_),
+            rng=np.random.RandomState(0),
+        )
+
     def candidates(self, data: TrainingData) -> NDArray[Any]:
         """Return what samples can become: codes (n, T, ...) of their T sites."""
         parts = []
@@ -253,6 +283,18 @@ class EditingFamily:
         z = np.asarray(codes, dtype=np.float64).reshape(len(codes), -1)
         squared = ((z[:, None, :] - p) ** 2).sum(axis=2)
         return np.asarray(1.0 / (1.0 + squared))
+
+    def alike(self, data: TrainingData) -> NDArray[np.float64]:
+        """Return similarities (n, P) of samples to prototypes, those of best sites."""
+        candidates = self.candidates(data)
+        m, n_sites = candidates.shape[:2]
+        flat = self.similarity(candidates.reshape(m * n_sites, *candidates.shape[2:]))
+        return np.asarray(flat.reshape(m, n_sites, -1).max(axis=1))
+
+    def duplicates(self) -> NDArray[np.int64]:
+        """Return pairs (m, 2) of positions of prototypes of one place, ordered."""
+        alike = self.similarity(self.locations())
+        return np.argwhere(np.triu(alike > DUPLICATE, 1))
 
     def distances(
         self, codes: NDArray[Any], positions: NDArray[np.int64]
@@ -306,6 +348,11 @@ class EditingFamily:
         return found
 
     # -- repair ------------------------------------------------------------------------
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of a repair of prototypes where none is given."""
+        return float(self.model.lr)
 
     @property
     def has_head(self) -> bool:

@@ -218,7 +218,7 @@ class Job:
     def _read_samples(self, given: Any, sites: Any, anchors) -> Items:
         raw = as_samples(given, self.model)
         X = self.model._check_input(raw)
-        data = plain_data(self.model, X)
+        data = self.family.plain_data(X)
         candidates = self.family.candidates(data)
         if sites is None:
             if anchors is None:
@@ -277,16 +277,3 @@ def as_samples(given: Any, model: Any) -> Any:
     flat = array.ndim == 1 or (len(shape) == 3 and array.ndim == 2)
     single_map = flat and array.shape[-2:] == shape[-2:] if len(shape) == 3 else flat
     return array[None] if one or single_map or array.ndim == 1 else array
-
-
-def plain_data(model: Any, X: Any) -> TrainingData:
-    """Return validated samples as data, in their order, without classes."""
-    n = X.shape[0]
-    return TrainingData(
-        X=preparation.scaled_samples(X, model._scaling),
-        y=np.zeros(n, dtype=np.int64),
-        weight=np.ones(n),
-        rows=np.arange(n),
-        n_classes=len(model.classes_),
-        rng=np.random.RandomState(0),
-    )

@@ -42,7 +42,7 @@ def record(model: Any) -> dict[str, Any]:
             "log": [],
             "snapshots": [],
             "undone": [],
-            "next_id": int(np.max(model.prototype_ids_, initial=-1)) + 1,
+            "next_id": _first_free_id(model),
             "next_seq": 0,
         }
     found: dict[str, Any] = model._edits
@@ -72,11 +72,14 @@ def new_ids(model: Any, count: int, given: Iterable[int] | None = None) -> NDArr
                 f"{taken.tolist()} are taken."
             )
         return ids
-    first = max(
-        vars(model).get("_edits", {}).get("next_id", 0),
-        int(np.max(model.prototype_ids_, initial=-1)) + 1,
-    )
+    first = max(vars(model).get("_edits", {}).get("next_id", 0), _first_free_id(model))
     return np.arange(first, first + count)
+
+
+def _first_free_id(model: Any) -> int:
+    """Return the first id that no prototype of the fit has had, pruned ones too."""
+    largest = int(np.max(model.prototype_ids_, initial=-1)) + 1
+    return max(largest, vars(model).get("_n_ids", 0))
 
 
 def spend_ids(model: Any, ids: Iterable[int]) -> None:

@@ -57,7 +57,7 @@ def _repair_prototypes(job: Job, data, everything: bool) -> None:
         free=free,
         constraints=memory.targets(model),
         n_steps=int(request.repair_steps),
-        lr=float(model.lr if rate is None else rate),
+        lr=family.learning_rate if rate is None else float(rate),
         everything=everything,
         seed=job.seed,
     )
@@ -71,7 +71,7 @@ def _repair_prototypes(job: Job, data, everything: bool) -> None:
 
 def _repair_head(job: Job, data) -> None:
     family, rules = job.family, head_rules(job)
-    if rules.restricted.any() and not job.request.dry_run:
+    if rules.restricted.any() and family.columns().size:
         job.facts["free_repair"] = _free_repair(job, data, rules)
     fit = family.fit_head(data, rules)
     job.facts["head_converged"] = fit.converged
@@ -97,10 +97,10 @@ def _free_repair(job: Job, data, rules: HeadRules) -> dict[str, Any]:
     family = job.family
     state = family.get_state()
     fit: HeadFit = family.fit_head(data, rules.unrestricted())
-    columns = family.columns()
+    columns, spoken = family.columns(), family.spoken_codes()
     positions = np.flatnonzero(rules.restricted)
     family.read()
-    found = measure(job)
+    found = measure(job, light=True)
     family.set_state(state)
     family.detach()
     shown: dict[str, Any] = {
@@ -114,7 +114,7 @@ def _free_repair(job: Job, data, rules: HeadRules) -> dict[str, Any]:
     }
     if found is not None:
         shown["accuracy"] = found.accuracy
-    if columns.ndim == 2 and columns.shape[1] == len(job.model.classes_):
-        turned = columns[positions].argmax(axis=1) != rules.labels[positions]
+    if spoken is not None:
+        turned = spoken[positions] != rules.labels[positions]
         shown["turned_around"] = job.ids_of(positions[turned])
     return shown

@@ -14,9 +14,6 @@ from skproto._editing._job import Job
 # Rows that a report names, samples for the faithfulness of explanations and for radii.
 MAX_ROWS, MAX_EXPLAINED, MAX_CERTIFIED = 50, 500, 200
 
-# Similarity above which two prototypes count as the same.
-DUPLICATE = 0.999
-
 
 @dataclass(frozen=True)
 class EditReport:
@@ -155,8 +152,11 @@ class Measured:
     radius: float
 
 
-def measure(job: Job) -> Measured | None:
-    """Return how the estimator predicts now; None where there are no samples."""
+def measure(job: Job, light: bool = False) -> Measured | None:
+    """Return how the estimator predicts now; None where there are no samples.
+
+    `light` leaves out explanations and certificates.
+    """
     samples = _samples(job)
     if samples is None:
         return None
@@ -169,7 +169,7 @@ def measure(job: Job) -> Measured | None:
         for code, label in enumerate(model.classes_.tolist())
         if (truth == code).any()
     }
-    faithful = _faithfulness(job, X)
+    faithful = (math.nan, math.nan) if light else _faithfulness(job, X)
     return Measured(
         codes,
         truth,
@@ -177,7 +177,7 @@ def measure(job: Job) -> Measured | None:
         float((codes == truth).mean()),
         recall,
         *faithful,
-        _median_radius(model, X),
+        math.nan if light else _median_radius(model, X),
     )
 
 
@@ -277,10 +277,7 @@ def _certainties(job: Job) -> dict[str, float]:
 
 
 def _duplicates(job: Job) -> list[list[int]]:
-    alike = job.family.similarity(job.family.locations())
-    first, second = np.nonzero(np.triu(alike > DUPLICATE, 1))
-    pairs = zip(job.ids_of(first), job.ids_of(second), strict=True)
-    return [list(pair) for pair in pairs]
+    return [job.ids_of(pair) for pair in job.family.duplicates()]
 
 
 def json_safe(value: Any) -> Any:

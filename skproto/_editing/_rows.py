@@ -39,6 +39,10 @@ class RowTraining:
 
     seed : int
         Source of the order of batches.
+
+    beside : tuple of str
+        Parameters of the module with one entry for each prototype, such as radii:
+        those of the prototypes that move learn with them, all others keep their bits.
     """
 
     free: NDArray[np.int64]
@@ -47,6 +51,7 @@ class RowTraining:
     lr: float = 0.01
     everything: bool = False
     seed: int = 0
+    beside: tuple[str, ...] = ()
 
 
 def train_rows(
@@ -72,33 +77,36 @@ def train_rows(
     plan : RowTraining
         What moves and how.
     """
-    whole = module._parameters.pop("prototypes")
-    assert whole is not None
-    fixed = whole.detach().clone()
-    rows = torch.from_numpy(np.asarray(plan.free)).to(fixed.device)
-    free = nn.Parameter(fixed[rows].clone())
+    names = ("prototypes", *plan.beside)
+    whole: dict[str, Any] = {name: module._parameters.pop(name) for name in names}
+    fixed = {name: value.detach().clone() for name, value in whole.items()}
+    rows = torch.from_numpy(np.asarray(plan.free)).to(fixed["prototypes"].device)
+    free = {name: nn.Parameter(value[rows].clone()) for name, value in fixed.items()}
     others = _others(module) if plan.everything else []
     for parameter in module.parameters():
         parameter.requires_grad_(any(parameter is other for other in others))
-    optimizer = torch.optim.Adam([free, *others], lr=plan.lr, weight_decay=0.0)
+    learned = [*free.values(), *others]
+    optimizer = torch.optim.Adam(learned, lr=plan.lr, weight_decay=0.0)
     criterion = WeightedTerms(terms)
     module.train()
     encoder: Any = module.encoder
     encoder.eval()
     try:
         for x, target, weight in _batches(module, data, plan):
-            module.prototypes = fixed.index_put((rows,), free)
+            for name in names:
+                setattr(module, name, fixed[name].index_put((rows,), free[name]))
             loss, _ = criterion(module(x), target, weight, module)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            _constrain(module, free, plan)
+            _constrain(module, free["prototypes"], plan)
     finally:
-        vars(module).pop("prototypes", None)
-        with torch.no_grad():
-            fixed[rows] = free.detach()
-            whole.copy_(fixed)
-        module.prototypes = whole
+        for name in names:
+            vars(module).pop(name, None)
+            with torch.no_grad():
+                fixed[name][rows] = free[name].detach()
+                whole[name].copy_(fixed[name])
+            setattr(module, name, whole[name])
         module.requires_grad_(True)
         module.eval()
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from skproto._editing import apply_edit, family_of, replay_log
-from skproto._editing._job import Job, as_samples, plain_data
+from skproto._editing._job import Job, as_samples
 from skproto._editing._request import EditRequest
 
 
@@ -209,10 +209,7 @@ def _alike(estimator, family, near, latent) -> np.ndarray:
         codes = Job(estimator, family, request).read_items().codes
         return np.asarray(family.similarity(codes))
     X = estimator._check_input(as_samples(near, estimator))
-    candidates = family.candidates(plain_data(estimator, X))
-    m, n_sites = candidates.shape[:2]
-    flat = family.similarity(candidates.reshape(m * n_sites, *candidates.shape[2:]))
-    return np.asarray(flat.reshape(m, n_sites, -1).max(axis=1))
+    return np.asarray(family.alike(family.plain_data(X)))
 
 
 def _by_rule(estimator, family, rule: str | Callable[[Any], Any]) -> np.ndarray:
@@ -226,8 +223,7 @@ def _by_rule(estimator, family, rule: str | Callable[[Any], Any]) -> np.ndarray:
     if rule == "learned":
         return ids[estimator.projection_distance_ != 0]
     if rule == "duplicate":
-        alike = family.similarity(family.locations()) > 0.999
-        return ids[np.triu(alike, 1).any(axis=0)]
+        return ids[np.unique(family.duplicates()[:, 1])]
     raise ValueError(
         "rule must be 'all', 'dead', 'duplicate', 'learned' or a callable. Got "
         f"{rule!r}."

@@ -162,13 +162,13 @@ def _data(subject: Subject, shown: Any, order: np.ndarray) -> dict[str, Any]:
 
 
 def _limits(subject: Subject, shown: Any) -> tuple[float, float]:
-    """Return the lowest and the highest pixel of cases and prototypes."""
-    some = np.asarray(subject.X[:N_SIZED], dtype=float)
-    low, high = float(np.nanmin(some)), float(np.nanmax(some))
+    """Return the lowest and the highest pixel of the cases and of their sources."""
+    known = [np.asarray(subject.X[:N_SIZED], dtype=float)]
     own = shown.prototypes.places
-    if own is not None and np.isfinite(own.limits).all():
-        low, high = min(low, own.limits[0]), max(high, own.limits[1])
-    return low, high
+    if own is not None and own.images is not None and len(own.images):
+        known.append(np.asarray(own.images, dtype=float))
+    low = min(float(np.nanmin(pixels)) for pixels in known)
+    return low, max(float(np.nanmax(pixels)) for pixels in known)
 
 
 def _summary(subject: Subject, data: dict[str, Any]) -> dict[str, Any]:

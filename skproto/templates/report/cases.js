@@ -59,7 +59,7 @@ const NOTES = { total: "Total", certified: "Certified", margin: "Margin", leaf: 
 function casePanel(j) {
   const entry = cases[j];
   const right = entry.y === entry.p;
-  const said = `${entry.s}, with probability ${sure(predictedShare(entry))}`;
+  const said = `${entry.s === classes[entry.p] ? className(entry.p) : entry.s}, with probability ${sure(predictedShare(entry))}`;
   const head = right ? `Predicted ${said}; this is right.` : `Predicted ${said}; the truth is ${className(entry.y)}.`;
   return h("div", { class: "panel", role: "region", "aria-label": caseTitle(entry) },
     h("p", { class: "origin" }, head),

@@ -141,7 +141,7 @@ function followCase(j) {
 function startTree() {
   if (!data.trees.length) return;
   const which = byId("t-which");
-  which.append(...data.trees.map((_, t) => h("option", { value: t }, String(t + 1))));
+  which.append(...data.trees.map((_, t) => h("option", { value: t }, String(t))));
   byId("t-which-label").hidden = data.trees.length === 1;
   which.addEventListener("change", () => { walk.tree = Number(which.value); go([0], false); });
   byId("t-tools").addEventListener("submit", (event) => {

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from skorch.callbacks import LRScheduler
+from torch import nn
 
 from skproto import _projection as projection
 from skproto.explanation import PrototypePlaces, SamplePlaces
 from skproto.networks._base import phase_list
+from skproto.networks._part_slots import keep_found_parts, round_slots
 from skproto.networks._site_mask import SiteMaskClassifier, check_sites
 from skproto.nn.losses import CrossEntropy
 from skproto.nn.matching import unit
@@ -78,12 +81,24 @@ class ProtoViTClassifier(SiteMaskClassifier):
         (the paper), or anywhere. With "chain" a prototype may not find all its parts
         again on its own source. Features of a table have no place: None there.
 
+    matching : {"greedy", "exact"}, default="greedy"
+        Whether parts are matched pair by pair, the most similar first (the paper), or
+        to the set of tokens with the largest sum of cosines. "exact" does not go with
+        "chain" and is for few parts and tokens: of 196 patches it tries 4,000 sets for
+        three parts, 20,000 for four.
+
     subtract_class_token : bool, default=True
         Whether the class token of an image, or the mean token where the encoder returns
         none, is taken from its tokens.
 
     slots : bool, default=True
         Whether the number of parts is learned; False keeps all.
+
+    slot_margin : float or None, default=0.1
+        A part whose slot was learned to be off goes only if its mean cosine on training
+        samples of the class is further than this below that of the prototype's best
+        part. Larger values keep more parts. None lets the slots alone decide (the
+        paper): for every part below the mean of its prototype they are better off.
 
     slot_temperature : float, default=100.0
         Factor in the logistic function behind the slots. Larger values make slots
@@ -93,8 +108,12 @@ class ProtoViTClassifier(SiteMaskClassifier):
         Epochs after the others in which nothing but the slots moves.
 
     cluster_weight, separation_weight : float, default=0.8, 0.1
-        Weights of the two costs: every sample has a token like a part of its class,
-        and none like a part of another class.
+        Weights of the two costs: every sample has tokens like the parts of a prototype
+        of its class, and none like those of another class.
+
+    cost_parts : {"all", "best"}, default="all"
+        Whether the two costs judge a prototype by the mean over its parts or by its
+        best single part (the paper), which leaves the others to the classification.
 
     orthogonality_weight : float, default=0.001
         Weight of the penalty on prototypes of one class that are alike.
@@ -142,6 +161,12 @@ class ProtoViTClassifier(SiteMaskClassifier):
         each feature becomes a token. "tokens" takes X as tokens. A module is copied; it
         returns tokens, tokens and a class token, or maps. A callable gets the shape of
         an image, or the number of features, and returns a module.
+
+    add_on : nn.Module or callable, default=None
+        Module on the tokens (n, T, D) that the encoder returns, such as linear layers
+        or a transformer on given tokens; a callable gets the dimension D and returns
+        one. It is copied, and learns even where `frozen`. If its `forward` takes a
+        `site_mask` (n, T), it is told which tokens exist; the others are zeros.
 
     patch_size : "auto", int or tuple of two int, default="auto"
         Height and width of the patches of the encoder "vit", divisors of those of the
@@ -293,10 +318,12 @@ class ProtoViTClassifier(SiteMaskClassifier):
     -----
     Differs from the paper: parts are "connected" and not a "chain"; the coherence
     compares all pairs of parts, as the paper says and not as its code does; masks are
-    -inf; slots learn at a rate that suits the number of steps; no weight decay; one
-    convex refit of the head. ``adjacency="chain", warm_epochs=5, schedule="step",
-    solver="adamw", lr=5e-5, head_solver="adam", head_epochs=15, l1=1e-2`` is the
-    paper, with a pretrained encoder.
+    -inf; the costs are of all parts, and slots drop only those that samples of the
+    class do not show; slots learn at a rate that suits the number of steps; no weight
+    decay; one convex refit of the head. ``adjacency="chain", cost_parts="best",
+    slot_margin=None, warm_epochs=5, schedule="step", solver="adamw", lr=5e-5,
+    head_solver="adam", head_epochs=15, l1=1e-2`` is the paper, with a pretrained
+    encoder.
 
     A box tells where a token sits, not what it depends on: it has seen the whole image
     through attention.
@@ -338,12 +365,16 @@ class ProtoViTClassifier(SiteMaskClassifier):
         n_parts=(rules.options("auto"), rules.integer(1)),
         radius=rules.integer(1),
         adjacency=(rules.options("connected", "chain"), rules.none()),
+        matching=rules.options("greedy", "exact"),
+        add_on=(rules.none(), rules.anything_callable("an nn.Module or a callable")),
         subtract_class_token=rules.boolean(),
         slots=rules.boolean(),
+        slot_margin=(rules.none(), rules.real(0, ends="[)")),
         slot_temperature=rules.real(0),
         slot_epochs=rules.integer(0),
         cluster_weight=rules.real(0, ends="[)"),
         separation_weight=rules.real(0, ends="[)"),
+        cost_parts=rules.options("all", "best"),
         orthogonality_weight=rules.real(0, ends="[)"),
         coherence_weight=rules.real(0, ends="[)"),
         init=rules.options("uniform", "sample"),
@@ -360,12 +391,15 @@ class ProtoViTClassifier(SiteMaskClassifier):
         *,
         radius=1,
         adjacency="connected",
+        matching="greedy",
         subtract_class_token=True,
         slots=True,
+        slot_margin=0.1,
         slot_temperature=100.0,
         slot_epochs=5,
         cluster_weight=0.8,
         separation_weight=0.1,
+        cost_parts="all",
         orthogonality_weight=0.001,
         coherence_weight=0.003,
         l1=1e-4,
@@ -378,6 +412,7 @@ class ProtoViTClassifier(SiteMaskClassifier):
         head_epochs=20,
         schedule="one_cycle",
         encoder="auto",
+        add_on=None,
         patch_size="auto",
         prototype_lr=0.003,
         image_shape=None,
@@ -422,12 +457,16 @@ class ProtoViTClassifier(SiteMaskClassifier):
         self.n_parts = n_parts
         self.radius = radius
         self.adjacency = adjacency
+        self.matching = matching
+        self.add_on = add_on
         self.subtract_class_token = subtract_class_token
         self.slots = slots
+        self.slot_margin = slot_margin
         self.slot_temperature = slot_temperature
         self.slot_epochs = slot_epochs
         self.cluster_weight = cluster_weight
         self.separation_weight = separation_weight
+        self.cost_parts = cost_parts
         self.orthogonality_weight = orthogonality_weight
         self.coherence_weight = coherence_weight
         self.l1 = l1
@@ -475,6 +514,12 @@ class ProtoViTClassifier(SiteMaskClassifier):
             settings["body_settings"] = {"patch_size": self.patch_size}
         return settings
 
+    def _add_on(self):
+        add_on = self.add_on
+        if isinstance(add_on, nn.Module):
+            return lambda dim: copy.deepcopy(add_on)
+        return add_on
+
     def _make_module(self, data: TrainingData) -> PartSetNetwork:
         encoder = self._make_encoder(data)
         module = PartSetNetwork(
@@ -484,6 +529,7 @@ class ProtoViTClassifier(SiteMaskClassifier):
             data.n_classes,
             radius=self.radius,
             adjacency=None if len(self._input_shape) == 1 else self.adjacency,
+            matching=self.matching,
             slot_temperature=float(self.slot_temperature),
             encoder=encoder,
         )
@@ -511,9 +557,10 @@ class ProtoViTClassifier(SiteMaskClassifier):
     # -- training ----------------------------------------------------------------------
 
     def _loss_terms(self):
+        pooling = "mean" if self.cost_parts == "all" else "max"
         terms: list[Any] = [
-            PartSetCluster(weight=self.cluster_weight),
-            PartSetSeparation(weight=self.separation_weight),
+            PartSetCluster(pooling, weight=self.cluster_weight),
+            PartSetSeparation(pooling, weight=self.separation_weight),
             OffClassL1(weight=self.l1),
             PartSetOrthogonality(weight=self.orthogonality_weight),
             PartSetCoherence(weight=self.coherence_weight),
@@ -580,7 +627,7 @@ class ProtoViTClassifier(SiteMaskClassifier):
 
     def _settle(self, module, data) -> None:
         """Round the slots and project, before the head is trained alone."""
-        round_slots(module)
+        self._decide_slots(module, data)
         if self.project_prototypes:
             self._project_onto(module, data)
 
@@ -589,8 +636,14 @@ class ProtoViTClassifier(SiteMaskClassifier):
     def _head_name(self, module) -> str:
         return "class_linear"
 
+    def _decide_slots(self, module, data: TrainingData) -> torch.Tensor:
+        """Round the slots; return the prototypes (P,) that have a part left."""
+        if self.slot_margin is not None:
+            keep_found_parts(module, data, float(self.slot_margin))
+        return round_slots(module)
+
     def _finish(self, module, data: TrainingData) -> None:
-        alive = round_slots(module)
+        alive = self._decide_slots(module, data)
         if not alive.all():
             module = module.keep(alive)
             self.net_ = self._make_prediction_net(module)
@@ -598,7 +651,10 @@ class ProtoViTClassifier(SiteMaskClassifier):
 
     def _project_onto(self, module, data) -> None:
         sources = project_part_sets(
-            module, class_blocks(module, data), unique=self.unique_sources
+            module,
+            class_blocks(module, data),
+            unique=self.unique_sources,
+            encoded=True,
         )
         self._sources = sources.rows.cpu().numpy(), sources.sites.cpu().numpy()
 
@@ -652,26 +708,6 @@ class ProtoViTClassifier(SiteMaskClassifier):
             sites=outputs["sites"],
             part_similarities=outputs["part_similarities"].astype(float),
         )
-
-
-def round_slots(module: PartSetNetwork) -> torch.Tensor:
-    """Round the slots of a module; return the prototypes (P,) with a part left.
-
-    A class that would lose all its prototypes keeps the one that came closest, with
-    its best part.
-    """
-    soft = module.slots().detach()
-    alive = (soft >= 0.5).any(1)
-    owners = module.ownership
-    lost = owners.any(0) & ~(owners & alive[:, None]).any(0)
-    with torch.no_grad():
-        for code in lost.nonzero().flatten().tolist():
-            members = owners[:, code].nonzero().flatten()
-            best = members[soft[members].amax(1).argmax()]
-            part = soft[best].argmax()
-            module.kept[best, part] = True
-            module.slot_logits[best, part] = 1.0
-    return module.round_slots_()
 
 
 def class_blocks(module: PartSetNetwork, data):

@@ -145,6 +145,117 @@ class SiteMaskClassifier(PartPrototypeClassifier):
         """
         return super().explain(self._masked(X, site_mask))
 
+    def score(self, X, y, sample_weight=None, site_mask=None):
+        """Return the accuracy on samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Samples as in :meth:`fit`.
+
+        y : array-like of shape (n_samples,)
+            Their labels.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights.
+
+        site_mask : array-like of bool of shape (n_samples, n_tokens), default=None
+            Tokens that exist; None: those that are not NaN.
+
+        Returns
+        -------
+        score : float
+            Share of the samples that are classified right.
+        """
+        return super().score(self._masked(X, site_mask), y, sample_weight)
+
+    def similarity_maps(self, X, site_mask=None):
+        """Similarity of every prototype at every site.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Images or tokens as in :meth:`fit`.
+
+        site_mask : array-like of bool of shape (n_samples, n_tokens), default=None
+            Tokens that exist; None: those that are not NaN. The others are -1.
+
+        Returns
+        -------
+        maps : ndarray of shape (n_samples, n_prototypes, n_rows, n_columns)
+            On the grid of the encoder; of shape (n_samples, n_prototypes, n_sites)
+            where the sites have no grid.
+        """
+        return super().similarity_maps(self._masked(X, site_mask))
+
+    def project(self, X, y, site_mask=None):
+        """Move every prototype onto the matched tokens of the nearest sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Samples such as those of `fit`, not augmented.
+
+        y : array-like of shape (n_samples,)
+            Their labels; only samples of a prototype's own class count.
+
+        site_mask : array-like of bool of shape (n_samples, n_tokens), default=None
+            Tokens that exist, and that prototypes can become; None: those that are not
+            NaN.
+
+        Returns
+        -------
+        self : object
+            The estimator; `prototype_indices_` now counts the samples of this `X`.
+        """
+        return super().project(self._masked(X, site_mask), y)
+
+    def prune(self, X, y, n_neighbors=6, site_mask=None):
+        """Drop prototypes that look like parts of other classes, then refit the head.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Samples such as those of `fit`.
+
+        y : array-like of shape (n_samples,)
+            Their labels.
+
+        n_neighbors : int, default=6
+            Number of nearest samples; a prototype goes if fewer than 3 are of its
+            class. A class keeps at least one.
+
+        site_mask : array-like of bool of shape (n_samples, n_tokens), default=None
+            Tokens that exist; None: those that are not NaN.
+
+        Returns
+        -------
+        self : object
+            The estimator; `prototype_ids_` tells which prototypes are left.
+        """
+        return super().prune(self._masked(X, site_mask), y, n_neighbors)
+
+    def refit_head(self, X, y, site_mask=None):
+        """Fit the weights of the head anew: one convex problem on fixed activations.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Samples such as those of `fit`.
+
+        y : array-like of shape (n_samples,)
+            Their labels.
+
+        site_mask : array-like of bool of shape (n_samples, n_tokens), default=None
+            Tokens that exist; None: those that are not NaN.
+
+        Returns
+        -------
+        self : object
+            The estimator; nothing but the head has changed.
+        """
+        return super().refit_head(self._masked(X, site_mask), y)
+
     def _masked(self, X, site_mask):
         """Return a copy of tokens with NaN where the mask is False."""
         if site_mask is None:

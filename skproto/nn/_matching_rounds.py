@@ -9,6 +9,8 @@ from torch import Tensor
 
 #: Which sites are admissible after the first round, see :func:`greedy_match`.
 ADJACENCIES = ("connected", "chain", None)
+#: How a set of sites is found: best pair first, or the best set of all.
+MATCHINGS = ("greedy", "exact")
 #: Similarity of a part for which a sample has no site left.
 UNPLACED = -1.0
 
@@ -83,6 +85,10 @@ class MatchingRule:
         Whether winning cosines are computed again from the difference of the two
         directions: exactly 1 where they are the same.
 
+    matching : {"greedy", "exact"}, default="greedy"
+        Whether the best free pair of part and site is taken first, or the sites with
+        the largest sum of similarities. "exact" does not go with "chain".
+
     Examples
     --------
     >>> from skproto.nn import MatchingRule, neighbour_table
@@ -96,11 +102,21 @@ class MatchingRule:
     part_mask: Tensor | None = None
     site_mask: Tensor | None = None
     exact: bool = False
+    matching: str = "greedy"
 
     def __post_init__(self):
         if self.adjacency not in ADJACENCIES:
             raise ValueError(
                 f"adjacency must be one of {ADJACENCIES}. Got {self.adjacency!r}."
+            )
+        if self.matching not in MATCHINGS:
+            raise ValueError(
+                f"matching must be one of {MATCHINGS}. Got {self.matching!r}."
+            )
+        if self.matching == "exact" and self.adjacency == "chain":
+            raise ValueError(
+                "matching='exact' needs adjacency='connected' or None: a chain depends "
+                "on the order in which parts are taken. Got adjacency='chain'."
             )
 
     def with_parts(self, part_mask: Tensor | None) -> MatchingRule:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -133,10 +134,23 @@ class SiteEncoder(nn.Module):
             z = self.body(x)
         return self._as_sites(z)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return sites (n, T, D); T = 1 for vectors, H·W for maps."""
+    def forward(self, x: Tensor, site_mask: Tensor | None = None) -> Tensor:
+        """Return sites (n, T, D); T = 1 for vectors, H·W for maps.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, ...)
+            Samples.
+
+        site_mask : Tensor of shape (n, T), bool, default=None
+            Sites that exist, for an add-on whose `forward` takes a `site_mask`.
+        """
         z = self.body_sites(x)
-        return z if self.add_on is None else self.add_on(z)
+        if self.add_on is None:
+            return z
+        if site_mask is not None and _takes_mask(self.add_on):
+            return self.add_on(z, site_mask=site_mask)
+        return self.add_on(z)
 
     def _is_encoded(self, x: Tensor) -> bool:
         return (
@@ -187,9 +201,33 @@ class SiteEncoder(nn.Module):
             ) from error
         _check_embedding(z, spec, shape)
         self.grid = _grid(self.body, z, self.input_shape)
-        sites = self.forward(torch.zeros(shape))
+        sites = self._probe_add_on(self.body_sites(torch.zeros(shape)))
         self.n_sites, self.dim = sites.shape[1:]
         self.train(training)
+
+    def _probe_add_on(self, z: Tensor) -> Tensor:
+        """Return what the add-on makes of sites; raise if they are no sites."""
+        if self.add_on is None:
+            return z
+        shape = tuple(z.shape)
+        try:
+            sites: Any = self.add_on(z)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise ValueError(
+                f"The add-on {type(self.add_on).__name__} failed on sites of shape "
+                f"{shape}: {error}"
+            ) from error
+        if not isinstance(sites, Tensor) or sites.shape[:-1] != z.shape[:2]:
+            got = tuple(sites.shape) if isinstance(sites, Tensor) else type(sites)
+            raise ValueError(
+                f"The add-on {type(self.add_on).__name__} must return sites of shape "
+                f"{shape[:2]} + (dim,) for sites of shape {shape}. Got {got}."
+            )
+        return sites
+
+
+def _takes_mask(module: nn.Module) -> bool:
+    return "site_mask" in inspect.signature(module.forward).parameters
 
 
 def _check_embedding(z, spec, shape) -> None:

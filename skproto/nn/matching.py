@@ -13,8 +13,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from skproto.nn._exact_matching import exact_match
 from skproto.nn._matching_rounds import (
     ADJACENCIES,
+    MATCHINGS,
     MatchingRule,
     greedy_match,
     match_rounds_,
@@ -23,8 +25,10 @@ from skproto.nn._matching_rounds import (
 
 __all__ = [
     "ADJACENCIES",
+    "MATCHINGS",
     "MatchingRule",
     "cosines",
+    "exact_match",
     "greedy_match",
     "match_pairs",
     "match_parts",
@@ -144,7 +148,7 @@ def match_pairs(
     (tensor([[1., 1.]]), tensor([[1, 2]]))
     """
     s = torch.bmm(p, z.transpose(1, 2)).masked_fill_(~part_mask[..., None], -torch.inf)
-    values, sites = match_rounds_(s[:, None], rule.with_parts(None), _SLACK)
+    values, sites = _match_(s[:, None], rule.with_parts(None))
     return values[:, 0].masked_fill(~part_mask, 0.0), sites[:, 0]
 
 
@@ -220,9 +224,15 @@ def cosines(z: Tensor, p: Tensor) -> Tensor:
     return products.permute(2, 0, 1, 3)
 
 
+def _match_(s: Tensor, rule: MatchingRule) -> tuple[Tensor, Tensor]:
+    """Match by similarities (n, P, M, T), which may be overwritten."""
+    find = exact_match if rule.matching == "exact" else match_rounds_
+    return find(s, rule, _SLACK)
+
+
 def _find_block(z: Tensor, p: Tensor, rule: MatchingRule) -> tuple[Tensor, Tensor]:
     """Match one block of prototypes."""
-    values, sites = match_rounds_(cosines(z, p), rule, _SLACK)
+    values, sites = _match_(cosines(z, p), rule)
     if not rule.exact:
         return values, sites
     winners = z.gather(

@@ -14,9 +14,12 @@ from torch import Tensor
 from skproto.nn.matching import unit
 from skproto.nn.part_losses import class_members
 
+#: How the parts of a prototype make one number.
+PART_POOLINGS = ("max", "mean", "sum")
+
 
 def best_similarities(
-    outputs: dict[str, Tensor], prototypes: Tensor, sum_parts: bool = False
+    outputs: dict[str, Tensor], prototypes: Tensor, pooling: str = "max"
 ) -> Tensor:
     """Largest matched similarity of each sample to the prototypes of a mask.
 
@@ -30,33 +33,38 @@ def best_similarities(
     prototypes : Tensor of shape (n, P), bool
         Prototypes that count for each sample.
 
-    sum_parts : bool, default=False
-        Whether the parts of a prototype are added up before the largest is taken,
-        instead of taking the best single part.
+    pooling : {"max", "mean", "sum"}, default="max"
+        Whether a prototype is judged by its best single part, or by the mean or sum
+        over its parts.
 
     Returns
     -------
     best : Tensor of shape (n,)
         0 for a sample for which nothing counts.
     """
+    if pooling not in PART_POOLINGS:
+        raise ValueError(f"pooling must be one of {PART_POOLINGS}. Got {pooling!r}.")
     s, matched = outputs["part_similarities"], outputs["sites"] >= 0
-    if sum_parts:
-        s, matched = s.masked_fill(~matched, 0.0).sum(2), matched.any(2)
+    if pooling == "max":
+        s = s.masked_fill(~matched, -torch.inf).amax(2)
     else:
-        s, matched = s.masked_fill(~matched, -torch.inf).amax(2), matched.any(2)
-    counts = matched & prototypes
+        s = s.masked_fill(~matched, 0.0).sum(2)
+    if pooling == "mean":
+        s = s / matched.sum(2).clamp_min(1)
+    counts = matched.any(2) & prototypes
     best = s.masked_fill(~counts, -torch.inf).amax(1)
     return best.masked_fill(~counts.any(1), 0.0)
 
 
 @dataclass(frozen=True)
 class PartSetCluster:
-    """Bring every sample near a part of its class: minus the best similarity.
+    """Bring every sample near the parts of its class: minus the best similarity.
 
     Parameters
     ----------
-    sum_parts : bool, default=False
-        Whether a prototype is judged by the sum over its parts.
+    pooling : {"max", "mean", "sum"}, default="max"
+        Whether a prototype is judged by its best single part (the paper), or by the
+        mean or sum over its parts.
 
     name, weight : str, float
         Name in the history, factor in the total loss. Larger weights gather the
@@ -76,14 +84,14 @@ class PartSetCluster:
     torch.Size([5])
     """
 
-    sum_parts: bool = False
+    pooling: str = "max"
     name: str = "cluster"
     weight: float = 0.8
 
     def __call__(self, outputs, target, module) -> Tensor:
         """Return minus the best own-class similarity of each sample, (n,)."""
         own = module.ownership.T[target]
-        return -best_similarities(outputs, own, self.sum_parts)
+        return -best_similarities(outputs, own, self.pooling)
 
 
 @dataclass(frozen=True)
@@ -92,8 +100,9 @@ class PartSetSeparation:
 
     Parameters
     ----------
-    sum_parts : bool, default=False
-        Whether a prototype is judged by the sum over its parts.
+    pooling : {"max", "mean", "sum"}, default="max"
+        Whether a prototype is judged by its best single part (the paper), or by the
+        mean or sum over its parts.
 
     name, weight : str, float
         Name in the history, factor in the total loss. Larger weights push tokens
@@ -113,14 +122,14 @@ class PartSetSeparation:
     torch.Size([5])
     """
 
-    sum_parts: bool = False
+    pooling: str = "max"
     name: str = "separation"
     weight: float = 0.1
 
     def __call__(self, outputs, target, module) -> Tensor:
         """Return the best similarity to another class of each sample, (n,)."""
         other = ~module.ownership.T[target]
-        return best_similarities(outputs, other, self.sum_parts)
+        return best_similarities(outputs, other, self.pooling)
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,11 @@ class _Candidates:
 
 @torch.no_grad()
 def project_part_sets(
-    network: PartSetNetwork, chunks: Iterable[tuple], *, unique: bool = False
+    network: PartSetNetwork,
+    chunks: Iterable[tuple],
+    *,
+    unique: bool = False,
+    encoded: bool = False,
 ) -> PartSetSources:
     """Move every prototype to the matched tokens of one sample of its class.
 
@@ -123,6 +127,9 @@ def project_part_sets(
     unique : bool, default=False
         Whether the prototypes of a class come from different samples, as long as
         there are enough. The most similar pairs of prototype and sample go first.
+
+    encoded : bool, default=False
+        Whether the chunks hold sites (m, T, D) in place of samples.
 
     Returns
     -------
@@ -157,7 +164,11 @@ def project_part_sets(
     network.eval()
     try:
         for rows, x, y, *mask in chunks:
-            _search(network, best, (rows, x, y, mask[0] if mask else None))
+            x = torch.as_tensor(x, device=network.prototypes.device)
+            found = x, mask[0] if mask else None
+            if not encoded:
+                found = network.encode(*found)
+            _search(network, best, (rows, found[0], y, found[1]))
     finally:
         network.train(training)
     _check_found(network, best)
@@ -172,12 +183,11 @@ def project_part_sets(
 
 def _search(network: PartSetNetwork, best: _Candidates, chunk: tuple) -> None:
     """Update the candidates by the samples of one chunk."""
-    rows, x, y, mask = chunk
+    rows, z, y, mask = chunk
     device = network.prototypes.device
     rows, y = (torch.as_tensor(values, device=device) for values in (rows, y))
     if mask is not None:
         mask = torch.as_tensor(mask, device=device)
-    z, mask = network.encode(torch.as_tensor(x, device=device), mask)
     for label in y.unique().tolist():
         index = network.ownership[:, label].nonzero()[:, 0]
         if not len(index):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from skproto.nn.encoders import SiteEncoder
 from skproto.nn.matching import (
     ADJACENCIES,
+    MATCHINGS,
     MatchingRule,
     cosines,
     greedy_match,
@@ -55,6 +56,11 @@ class PartSetNetwork(nn.Module):
     adjacency : {"connected", "chain"} or None, default="connected"
         Parts are next to any site taken before, to the site just taken (the paper),
         or anywhere.
+
+    matching : {"greedy", "exact"}, default="greedy"
+        Whether parts are matched pair by pair, the most similar first, or to the set
+        of sites with the largest sum. "exact" does not go with "chain", cannot be
+        exported, and takes time that grows fast with the number of parts.
 
     slot_temperature : float, default=100.0
         The :math:`\tau`. Larger values make slots harder and their gradient smaller.
@@ -110,6 +116,7 @@ class PartSetNetwork(nn.Module):
         adjacency="connected",
         slot_temperature=100.0,
         encoder=None,
+        matching="greedy",
     ):
         super().__init__()
         self.config = {
@@ -120,12 +127,14 @@ class PartSetNetwork(nn.Module):
             "radius": radius,
             "adjacency": adjacency,
             "slot_temperature": slot_temperature,
+            "matching": matching,
         }
         self.encoder = SiteEncoder() if encoder is None else encoder
         _check(self.config, self.encoder)
         self.n_parts = n_parts
         self.radius = radius
         self.adjacency = adjacency
+        self.matching = matching
         self.slot_temperature = slot_temperature
         self.prototypes = nn.Parameter(torch.zeros(n_prototypes, n_parts, dim))
         shape = (n_prototypes, n_parts)
@@ -225,11 +234,11 @@ class PartSetNetwork(nn.Module):
         site_mask : Tensor of shape (n, T), bool, or None
             None: all exist.
         """
-        z = self.encoder(x)
-        if self.encoder.body is None and site_mask is None:
-            missing = z.isnan().all(-1)
-            z, site_mask = z.masked_fill(missing[..., None], 0.0), ~missing
-        return z, site_mask
+        if self.encoder.body is None and x.ndim == 3:
+            missing = x.isnan().all(-1)
+            x = x.masked_fill(missing[..., None], 0.0)
+            site_mask = ~missing if site_mask is None else site_mask & ~missing
+        return self.encoder(x, site_mask), site_mask
 
     def rule(self, z: Tensor, site_mask: Tensor | None = None) -> MatchingRule:
         """Return what a matching to sites `z` (n, T, D) may do, for all parts."""
@@ -238,7 +247,12 @@ class PartSetNetwork(nn.Module):
             grid = getattr(self.encoder, "grid", None)
             neighbours = neighbour_table(z.shape[1], grid, self.radius, z.device)
         return MatchingRule(
-            self.adjacency, neighbours, None, site_mask, not self.training
+            self.adjacency,
+            neighbours,
+            None,
+            site_mask,
+            not self.training,
+            self.matching,
         )
 
     def match(
@@ -379,6 +393,11 @@ def _check(config: dict, encoder: nn.Module) -> None:
         raise ValueError(
             f"adjacency must be one of {ADJACENCIES}. Got {config['adjacency']!r}."
         )
+    if config["matching"] not in MATCHINGS:
+        raise ValueError(
+            f"matching must be one of {MATCHINGS}. Got {config['matching']!r}."
+        )
+    MatchingRule(config["adjacency"], matching=config["matching"])
     if not config["slot_temperature"] > 0:
         raise ValueError(
             f"slot_temperature must be positive. Got {config['slot_temperature']}."

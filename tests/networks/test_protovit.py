@@ -137,6 +137,55 @@ def test_slot_phase_moves_slots_alone():
     assert set(np.unique(on.net_.module_.slots().detach())) <= {0.0, 1.0}
 
 
+def test_parts_that_the_class_shows_stay(monkeypatch):
+    from skproto.networks import _part_slots, _protovit
+
+    X, y = images()
+    found = {}
+
+    def all_off_but_one(module, data, margin):
+        with torch.no_grad():
+            module.slot_logits[:, :1] = 0.1
+            module.slot_logits[:, 1:] = -0.1
+        found["own"] = _part_slots.own_similarities(module, data)
+        _part_slots.keep_found_parts(module, data, margin)
+
+    monkeypatch.setattr(_protovit, "keep_found_parts", all_off_but_one)
+    model = ProtoViTClassifier(slot_margin=0.05, **QUICK).fit(X, y)
+    own = found["own"].numpy()
+    expected = own >= own.max(axis=1, keepdims=True) - 0.05
+    expected[:, 0] = True
+    np.testing.assert_array_equal(model.slots_, expected)
+    lenient = ProtoViTClassifier(slot_margin=2.0, **QUICK).fit(X, y)
+    assert lenient.slots_.all()
+
+
+def test_margin_of_the_slots_knows_classes_and_weights():
+    from skproto.networks._part_slots import own_similarities
+
+    X, y = images()
+    model = ProtoViTClassifier(**QUICK).fit(X, y)
+    weight = np.where(np.arange(len(y)) < 12, 2.0, 0.5)
+    _, data = model._labelled(X, y, weight)
+    own = own_similarities(model._module, data).numpy()
+    alike = model._forward(model._check_input(X), ("part_similarities",))
+    for p, label in enumerate(model.prototype_labels_):
+        members = y == label
+        expected = np.average(
+            alike["part_similarities"][members, p], axis=0, weights=weight[members]
+        )
+        np.testing.assert_allclose(own[p], expected, rtol=1e-4)
+
+
+def test_costs_of_all_parts_or_of_the_best():
+    def pooling(**settings):
+        terms = ProtoViTClassifier(**settings)._loss_terms()
+        return [term.pooling for term in terms if hasattr(term, "pooling")]
+
+    assert pooling() == ["mean", "mean"]
+    assert pooling(cost_parts="best") == ["max", "max"]
+
+
 def test_every_class_keeps_a_prototype(monkeypatch):
     from skproto.networks import _protovit
 
@@ -175,7 +224,38 @@ def test_options_of_the_start_and_of_adjacency():
     assert wide.prototypes_.shape[2] == 32
 
 
+def test_exact_matching():
+    X, y = images()
+    exact = ProtoViTClassifier(matching="exact", **QUICK).fit(X, y)
+    greedy = ProtoViTClassifier(**QUICK).fit(X, y)
+    np.testing.assert_allclose(exact.self_similarity_, 3.0, atol=1e-4)
+    exact.explain(X[:4]).verify()
+    module = greedy._module
+    before = greedy.transform(X)
+    module.matching = "exact"
+    assert (greedy.transform(X) >= before - 1e-5).all()
+    with pytest.raises(ValueError, match="needs adjacency='connected' or None"):
+        ProtoViTClassifier(matching="exact", adjacency="chain").fit(X, y)
+
+
 # -------------------------------------------------------------------- explanation
+def test_receptive_fields_of_parts(fitted):
+    X, _ = images()
+    case = fitted.explain(X[:2])
+    own, here = case.prototypes.places, case.places
+    assert own.effective_boxes.shape == (6, 3, 4)
+    assert np.isfinite(own.effective_boxes).all()
+    assert here.effective_boxes.shape == (2, 6, 3, 4)
+    known = np.isfinite(here.effective_boxes).all(axis=(2, 3))
+    assert known.any(axis=1).all()
+    top, left, bottom, right = np.moveaxis(here.effective_boxes[known], -1, 0)
+    assert ((top >= 0) & (left >= 0) & (bottom <= 8) & (right <= 8)).all()
+    assert ((bottom > top) & (right > left)).all()
+    frame = case.place_frame()
+    assert {"effective_top", "source_effective_top"} <= set(frame)
+    case.verify()
+
+
 def test_explanation_of_images(fitted):
     X, _ = images()
     case = fitted.explain(X[:4])
@@ -234,6 +314,83 @@ def test_masked_tokens_are_shorter_samples():
         rtol=1e-4,
         atol=1e-4,
     )
+
+
+class Attention(torch.nn.Module):
+    """Tokens that look at the tokens that exist."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.map = torch.nn.Linear(dim, 5)
+
+    def forward(self, z, site_mask=None):
+        if site_mask is None:
+            return self.map(z)
+        weight = site_mask[..., None].to(z)
+        return self.map(z - (z * weight).sum(1, keepdim=True) / weight.sum(1)[:, None])
+
+
+@pytest.fixture(scope="module")
+def on_added():
+    X, y = tokens()
+    mask = np.ones(X.shape[:2], dtype=bool)
+    mask[::3, 4:] = False
+    model = ProtoViTClassifier(encoder="tokens", add_on=Attention, **QUICK)
+    return model.fit(np.where(mask[..., None], X, np.nan), y), X, y, mask
+
+
+def test_module_on_tokens(on_added):
+    model, X, y, mask = on_added
+    assert model.prototypes_.shape[2] == 5
+    assert np.isfinite(model.prototypes_).all()
+    noise = np.where(mask[:, :, None], X, 1e3)
+    padded = np.where(mask[:, :, None], X, np.nan)
+    np.testing.assert_array_equal(
+        model.transform(noise, site_mask=mask), model.transform(padded)
+    )
+    model.explain(noise, site_mask=mask).verify()
+    right = (model.predict(padded) == y).mean()
+    assert model.score(noise, y, site_mask=mask) == right
+    copied = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(copied.transform(padded), model.transform(padded))
+    module = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU())
+    given = ProtoViTClassifier(encoder="tokens", add_on=module, **QUICK).fit(X, y)
+    assert given.prototypes_.shape[2] == 6
+
+
+def test_mask_counts_in_operations(on_added):
+    model, X, y, mask = on_added
+    noise = np.where(mask[:, :, None], X, 1e3)
+    padded = np.where(mask[:, :, None], X, np.nan)
+    for run in (
+        lambda m, Z, **how: m.project(Z, y, **how),
+        lambda m, Z, **how: m.prune(Z, y, 3, **how),
+        lambda m, Z, **how: m.refit_head(Z, y, **how),
+    ):
+        changed = run(pickle.loads(pickle.dumps(model)), noise, site_mask=mask)
+        expected = run(pickle.loads(pickle.dumps(model)), padded)
+        np.testing.assert_array_equal(
+            changed.predict_proba(padded), expected.predict_proba(padded)
+        )
+        rows, sites = changed.prototype_indices_, changed.prototype_sites_
+        on = sites >= 0
+        assert mask[np.repeat(rows, on.sum(axis=1)), sites[on]].all()
+    maps = model.similarity_maps(noise, site_mask=mask)
+    assert (maps.transpose(0, 2, 1)[~mask] == -1).all()
+
+
+@pytest.mark.parametrize(
+    ("add_on", "message"),
+    [
+        (torch.nn.Linear(7, 3), "add-on Linear failed on sites of shape"),
+        (torch.nn.Flatten(), "must return sites of shape"),
+        (3, "'add_on' parameter"),
+    ],
+)
+def test_bad_add_on(add_on, message):
+    X, y = tokens()
+    with pytest.raises(ValueError, match=message):
+        ProtoViTClassifier(encoder="tokens", add_on=add_on, **QUICK).fit(X, y)
 
 
 # -------------------------------------------------------------------- persistence

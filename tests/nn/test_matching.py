@@ -9,6 +9,7 @@ from skproto.nn import matching
 from skproto.nn.matching import (
     MatchingRule,
     cosines,
+    exact_match,
     greedy_match,
     match_pairs,
     match_parts,
@@ -352,3 +353,73 @@ def test_pairs():
     own = torch.arange(3)
     torch.testing.assert_close(values, expected[0][own, own])
     assert torch.equal(sites, expected[1][own, own])
+
+
+# ------------------------------------------------------------------- exact matching
+def best_by_loops(s, near, site_mask):
+    """Largest sum of one sample and one prototype over all admissible sets."""
+    n_parts, n_sites = len(s), len(s[0])
+    sums = [-float("inf")]
+    for sites in permutations([t for t in range(n_sites) if site_mask[t]], n_parts):
+        reached, waiting = {sites[0]}, set(sites[1:])
+        while near is not None and waiting:
+            more = {t for t in waiting if any(near[t][r] for r in reached)}
+            if not more:
+                break
+            reached, waiting = reached | more, waiting - more
+        if near is None or not waiting:
+            sums.append(sum(s[k][t] for k, t in enumerate(sites)))
+    return max(sums)
+
+
+@pytest.mark.parametrize("grid", [None, (3, 3)])
+@pytest.mark.parametrize("adjacency", ["connected", None])
+@pytest.mark.parametrize("n_parts", [1, 2, 3])
+def test_exact_matching_has_the_largest_sum(n_parts, adjacency, grid):
+    n_sites = 7 if grid is None else 9
+    s = torch.randn(3, 4, n_parts, n_sites, generator=generator(), dtype=torch.float64)
+    mask = torch.ones(3, n_sites, dtype=torch.bool)
+    mask[1, 0] = False
+    near = neighbour_table(n_sites, grid)
+    rule = MatchingRule(adjacency, near, site_mask=mask, matching="exact")
+    values, sites = exact_match(s, rule)
+    torch.testing.assert_close(s.gather(3, sites[..., None])[..., 0], values)
+    assert all(len(set(row)) == n_parts for row in sites.flatten(0, 1).tolist())
+    for i in range(3):
+        for p in range(4):
+            table = None if adjacency is None else near.tolist()
+            expected = best_by_loops(s[i, p].tolist(), table, mask[i].tolist())
+            assert values[i, p].sum().item() == pytest.approx(expected)
+    assert (values.sum(2) >= greedy_match(s, rule)[0].sum(2) - 1e-12).all()
+
+
+def test_exact_matching_of_the_sheet():
+    s = torch.tensor([[[[1.0, 0.9], [0.95, 0.1]]]])
+    values, _ = exact_match(s, MatchingRule(None, matching="exact"))
+    assert values.sum().item() == pytest.approx(1.85)
+
+
+def test_exact_matching_leaves_parts_out_and_falls_back():
+    s = torch.rand(2, 2, 3, 5, generator=generator())
+    parts = torch.tensor([[True, False, True], [True, True, True]])
+    apart = torch.tensor([[True, False, True, False, True], [True] * 5])
+    rule = MatchingRule("connected", neighbour_table(5), parts, apart)
+    values, sites = exact_match(s, rule)
+    assert (sites[:, 0, 1] == -1).all()
+    assert (values[:, 0, 1] == 0).all()
+    # No two sites of the first sample are neighbours: greedy, as far as it goes.
+    expected = greedy_match(s, rule)
+    torch.testing.assert_close(values[0], expected[0][0])
+    torch.testing.assert_close(sites[0], expected[1][0])
+
+
+def test_exact_matching_refuses_chains_and_too_many_sets(monkeypatch):
+    from skproto.nn import _exact_matching
+
+    with pytest.raises(ValueError, match="needs adjacency='connected' or None"):
+        MatchingRule("chain", matching="exact")
+    with pytest.raises(ValueError, match="matching must be one of"):
+        MatchingRule(matching="best")
+    monkeypatch.setattr(_exact_matching, "MAX_SETS", 10)
+    with pytest.raises(ValueError, match="more than 10"):
+        _exact_matching.connected_sets(neighbour_table(25, (5, 5)), 3)

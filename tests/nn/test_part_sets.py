@@ -327,8 +327,14 @@ def test_cluster_and_separation():
     # The part without a site does not count; negative ones do.
     assert cluster(outputs, target, network).tolist() == pytest.approx([0.5])
     assert separation(outputs, target, network).tolist() == pytest.approx([0.9])
-    summed = losses.PartSetSeparation(sum_parts=True)
+    summed = losses.PartSetSeparation("sum")
     assert summed(outputs, target, network).tolist() == pytest.approx([0.3])
+    mean = losses.PartSetCluster("mean")
+    assert mean(outputs, target, network).tolist() == pytest.approx([0.5])
+    mean = losses.PartSetSeparation("mean")
+    assert mean(outputs, target, network).tolist() == pytest.approx([0.15])
+    with pytest.raises(ValueError, match="pooling must be one of"):
+        losses.PartSetCluster("all")(outputs, target, network)
     nothing = {"part_similarities": s, "sites": torch.full_like(sites, -1)}
     assert cluster(nothing, target, network).tolist() == [0.0]
 

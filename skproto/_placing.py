@@ -13,8 +13,12 @@ from skproto.nn import receptive
 # Samples for which an explanation computes receptive fields, and prototypes of each.
 MAX_RECEPTIVE_SAMPLES, N_RECEPTIVE = 64, 8
 
-# Prototypes whose own receptive fields an explanation computes.
-MAX_RECEPTIVE_PROTOTYPES = 256
+# Prototypes whose own receptive fields an explanation computes, by so many directions;
+# the most directions for each part where a prototype has several.
+MAX_RECEPTIVE_PROTOTYPES, DIRECTIONS, PART_DIRECTIONS = 256, 8, 4
+
+# Samples times parts of prototypes for which an explanation computes receptive fields.
+MAX_RECEPTIVE_PARTS = 1024
 
 # Entries of similarity maps that an explanation holds.
 MAX_MAP_ENTRIES = 4_000_000
@@ -140,23 +144,36 @@ def prototype_places(model) -> PrototypePlaces | None:
 
 
 def _own_boxes(model) -> np.ndarray | None:
-    """Receptive fields of the prototypes in their own source images."""
+    """Receptive fields of the prototypes, or their parts, in their source images."""
     if hasattr(model, "estimators_"):
         return joined([_own_boxes(member) for member in model.estimators_])
     sites, sources = model.prototype_sites_, model.prototype_samples_
-    few = sources is not None and 0 < len(sources) <= MAX_RECEPTIVE_PROTOTYPES
-    if not few or sites.ndim > 1:
+    most = MAX_RECEPTIVE_PROTOTYPES * (DIRECTIONS if sites.ndim > 1 else 1)
+    if sources is None or not 0 < sites.size <= most:
         return None
-    encoder = model._module.encoder
-    parameter = next(encoder.parameters(), None)
+    module = model._module
     x = torch.from_numpy(model._scaling.apply(sources))
+    parameter = next(module.parameters(), None)
     if parameter is not None:
         x = x.to(parameter.device)
     with torch.enable_grad():
-        places = torch.from_numpy(sites)[:, None].to(x.device)
-        found = receptive.site_boxes(encoder, x, places)
-    boxes = found[:, 0].cpu().numpy().astype(float)
+        if sites.ndim > 1:
+            # Parts share the passes that prototypes of one part would take.
+            found = receptive.embedding_boxes(
+                module,
+                model._parts_at_sources,
+                x,
+                n_directions=min(most // sites.size, PART_DIRECTIONS),
+            )
+        else:
+            places = torch.from_numpy(sites)[:, None].to(x.device)
+            found = receptive.site_boxes(
+                module.encoder, x, places, n_directions=DIRECTIONS
+            )[:, 0]
+    boxes = found.cpu().numpy().astype(float)
     boxes[boxes < 0] = np.nan
+    if sites.ndim > 1:
+        boxes[sites < 0] = np.nan
     return boxes
 
 
@@ -252,16 +269,21 @@ def _n_map_entries(model, outputs) -> int:
 
 def _effective_boxes(model, X, evidence, shape) -> np.ndarray | None:
     """Receptive fields of the prototypes that count most, NaN for the others."""
-    if len(X) > MAX_RECEPTIVE_SAMPLES or len(shape) > 2:
+    if len(X) > MAX_RECEPTIVE_SAMPLES:
         return None
     shown = _shown_prototypes(evidence, shape[1])
     if shown is None:
         return None
+    find = receptive.effective_boxes
+    if len(shape) > 2:
+        find = receptive.part_boxes
+        most = MAX_RECEPTIVE_PARTS // (len(X) * shape[2])
+        shown = shown[:, : max(most, 1)]
     x = torch.from_numpy(model._scaling.apply(X[:]))
     device = model._module.prototypes.device
     with torch.enable_grad():
         places = torch.from_numpy(shown).to(device)
-        computed = receptive.effective_boxes(model._module, x.to(device), places)
+        computed = find(model._module, x.to(device), places)
     found = computed.cpu().numpy().astype(float)
     found[found < 0] = np.nan
     boxes = np.full((*shape, 4), np.nan)

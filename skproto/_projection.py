@@ -7,7 +7,9 @@ A module whose prototypes can be moved onto parts of samples says what these are
 - ``search_vectors(candidates) -> (n, T, F)`` and ``search_targets() -> (P, F)``: the
   larger their inner product, the nearer the candidate;
 - ``candidate_distances(points (k, P, ...)) -> (k, P)``: exact distances from the
-  prototypes, 0 where they are the same.
+  prototypes, 0 where they are the same;
+- ``admissible(candidates) -> (n, T)`` bool, if some candidates do not count; at least
+  one of every sample must.
 
 A module without them returns "distances" (n, P), and "sites" where a sample has many.
 """
@@ -156,12 +158,16 @@ class _Search:
     def add(self, candidates: Tensor, codes: np.ndarray, start: int) -> None:
         """Look at candidates (n, T, ...) of samples from number `start` on."""
         vectors = self.module.search_vectors(candidates).float()
+        find = getattr(self.module, "admissible", None)
+        counts = None if find is None else find(candidates)
         for code, owned in self.groups:
             members = slice(None) if code is None else np.flatnonzero(codes == code)
             rows = torch.arange(len(codes), device=owned.device)[members]
             size = max(1, MAX_PRODUCTS // (vectors.shape[1] * len(owned)))
             for part in rows.split(size):
                 products = vectors[part] @ self.targets[owned].T
+                if counts is not None:
+                    products.masked_fill_(~counts[part][..., None], -torch.inf)
                 self._merge(owned, candidates, part, start, products)
 
     def _merge(self, owned, candidates, rows, start, products) -> None:

@@ -156,13 +156,14 @@ def picture_notes(shown: Any) -> list[str]:
     notes: list[str] = []
     parts = own.sites is not None and own.sites.ndim == 2
     boxed = any(has_boxes(places) for places in (own, here))
-    effective = own.effective_boxes is not None and not parts
-    effective |= here is not None and here.effective_boxes is not None and not parts
+    effective = own.effective_boxes is not None
+    effective |= here is not None and here.effective_boxes is not None
     if parts:
         notes.append("the same number marks the same part")
     if boxed and effective:
+        what = "the parts hold" if parts else "it holds"
         notes.append("solid box: the place that is compared")
-        notes.append("dashed box: the pixels that in effect decide what it holds")
+        notes.append(f"dashed box: the pixels that in effect decide what {what}")
     elif boxed:
         text = "a box is the place that is compared; pixels around it may count too"
         notes.append(text)

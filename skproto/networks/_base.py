@@ -80,6 +80,15 @@ class PartPrototypeClassifier(PartFinishing):
         """Return "sites" (n, P, M) and "boxes" (n, P, M, 4) of parts, if any move."""
         return {}
 
+    def _parts_at_sources(self, x: torch.Tensor) -> torch.Tensor:
+        """Embed the parts behind prototypes, (P, M, D), of their source images.
+
+        For prototypes of several parts; those of one part are their sites.
+        """
+        z = self._module.encoder(x)
+        places = torch.from_numpy(self.prototype_sites_).to(z.device).clamp_min(0)
+        return z.gather(1, places[:, :, None].expand(-1, -1, z.shape[2]))
+
     def _sample_places(self, outputs, X, evidence):
         return super()._sample_places(
             {**outputs, **self._part_places(outputs)}, X, evidence

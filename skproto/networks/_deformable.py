@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import nn
 
 from skproto.networks._base import phase_list
@@ -480,6 +481,13 @@ class DeformableProtoPNetClassifier(ProtoPNetClassifier):
         if len(self._input_shape) != 3:
             return sites, None
         return self._places_of(self._at_sources(module, data, index, "part_positions"))
+
+    def _parts_at_sources(self, x: torch.Tensor) -> torch.Tensor:
+        parts = self._module.candidates(x)
+        own = torch.arange(len(x), device=x.device)
+        with torch.no_grad():
+            best = self._module.compare_parts(parts)["sites"][own, own]
+        return parts[own, best]
 
     def _part_places(self, outputs) -> dict[str, np.ndarray]:
         if len(self._input_shape) != 3:

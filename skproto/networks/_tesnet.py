@@ -232,9 +232,9 @@ class TesNetClassifier(ProtoPNetClassifier):
     Differs from the paper as :class:`ProtoPNetClassifier` does: the start at samples,
     one projection at the end and the convex refit of the head. The penalties follow
     the owners of the prototypes and so hold in any order of them. Projection goes
-    to the site of the nearest direction; since a site may be of any length the place
-    shown for an image, that of the largest inner product, can be another one, and there
-    is no largest activation.
+    to the nearest direction among the sites that no other site of their image exceeds
+    along it: so the place shown on the source image of a prototype is the one that it
+    comes from. A site may be of any length, and there is no largest activation.
 
     References
     ----------

@@ -251,11 +251,25 @@ class DeformablePartNetwork(nn.Module):
         with torch.autocast(z.device.type, enabled=False):
             return self._compare(z.to(self.prototypes.dtype))
 
+    def compare_parts(self, parts: Tensor) -> dict[str, Tensor]:
+        """Find the best centre of every prototype.
+
+        Parameters
+        ----------
+        parts : Tensor of shape (n, T, M, D)
+            As :meth:`candidates` returns them.
+
+        Returns
+        -------
+        found : dict of str to Tensor
+            "cosines", "sites" and "distances" (n, P), see :meth:`forward`.
+        """
+        return self._soft(parts) if self.training else self._exact(parts)
+
     def _compare(self, z: Tensor) -> dict[str, Tensor]:
         """Compare sites (n, T, D) with the prototypes; see :meth:`forward`."""
         parts, positions, offsets = self._deform(z)
-        find = self._soft if self.training else self._exact
-        found = find(parts)
+        found = self.compare_parts(parts)
         cosines = found["cosines"]
         return {
             **found,

@@ -14,6 +14,9 @@ from skproto.nn._tree_distances import root
 # A vector that is shorter has no direction.
 MIN_NORM = 1e-6
 
+# Relative difference up to which two inner products count as the same.
+_TIE = 1e-9
+
 
 def unit(v: Tensor) -> Tensor:
     """Vectors of length 1; those shorter than 1e-6 stay as they are.
@@ -119,6 +122,10 @@ class PartSimilarity(nn.Module, ABC):
         """Vectors (P, F) of prototypes (P, D); see :meth:`search_vectors`."""
         return torch.cat([2.0 * p, -torch.ones_like(p[:, :1])], -1)
 
+    def admissible(self, z: Tensor) -> Tensor | None:
+        """Which sites (..., T, D) a prototype can become, (..., T); None: all."""
+        return None
+
     def between(self, z: Tensor, p: Tensor) -> Tensor:
         """Latent distance (..., P) of a site (..., P, D) from each prototype (P, D)."""
         squared = (z - p).square().sum(-1)
@@ -205,11 +212,25 @@ class DotSimilarity(DirectionSimilarity):
     costs of the losses are :math:`1 - \max_t \cos(z_t, p)`; the latent distance is
     the chord between the directions of the winning site and the prototype.
 
+    A prototype can become the direction of a site that no site of its sample exceeds
+    along this direction. Without that condition a longer site beside it would win on
+    the prototype's own source. The longest site of a sample fulfils it always.
+
     References
     ----------
     Wang et al., Interpretable Image Recognition by Constructing Transparent Embedding
     Space, ICCV 2021.
     """
+
+    def admissible(self, z: Tensor) -> Tensor:
+        """Tell which sites (..., T, D) none of their sample exceeds, (..., T).
+
+        Exceeds: has a larger inner product with the direction of the site.
+        """
+        z = z.double()
+        u = unit(z)
+        highest = (u @ z.mT).amax(-1)
+        return highest <= (u * z).sum(-1) * (1.0 + _TIE)
 
     def distance(self, z: Tensor, p: Tensor) -> Tensor:
         """Return the negative inner products, (m, P)."""

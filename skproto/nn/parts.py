@@ -195,6 +195,10 @@ class PartPrototypeNetwork(nn.Module):
         sites: Tensor = self.encoder(x)
         return sites
 
+    def admissible(self, candidates: Tensor) -> Tensor | None:
+        """Which candidates prototypes can become, (n, T) bool; None: all."""
+        return self.similarity.admissible(candidates)
+
     def search_vectors(self, candidates: Tensor) -> Tensor:
         """Vectors of the candidates for a search by the inner product."""
         return self.similarity.search_vectors(candidates)

@@ -74,19 +74,73 @@ def effective_boxes(module, x, prototypes, energy=0.95) -> Tensor:
     _check_images(x, prototypes, "prototypes")
     _check_energy(energy)
     with _differentiable(module, x) as pixels:
-        activations = module(pixels)["activations"]
-        n_prototypes = activations.shape[1]
-        if prototypes.numel() and int(prototypes.max()) >= n_prototypes:
-            raise ValueError(
-                f"The 'prototypes' must be below {n_prototypes}, the number of "
-                f"prototypes. Got {int(prototypes.max())}."
-            )
-        chosen = activations.gather(1, prototypes.clamp_min(0))
+        values = _chosen(module(pixels)["activations"], prototypes)
         boxes = [
             energy_boxes(_saliency([column.sum()], pixels), energy)
-            for column in chosen.unbind(1)
+            for column in values.unbind(1)
         ]
     return _where_asked(boxes, prototypes)
+
+
+def part_boxes(module, x, prototypes, energy=0.95) -> Tensor:
+    """Find boxes of the pixels on which similarities of parts of prototypes depend.
+
+    As :func:`effective_boxes`, for each part of a prototype by itself.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Returns "part_similarities" (n, P, M) for images; put into evaluation mode for
+        the call.
+
+    x : Tensor of shape (n, C, H, W)
+        Normalised images.
+
+    prototypes : Tensor of shape (n, R)
+        Positions of the R prototypes asked for, for each sample; negative ones are
+        left out.
+
+    energy : float, default=0.95
+        Share of the summed absolute gradient that a box holds at least, in (0, 1].
+
+    Returns
+    -------
+    boxes : Tensor of shape (n, R, M, 4)
+        Top, left, bottom, right in pixels, int64, ends exclusive; -1 where a prototype
+        is left out or the gradient is 0, as for a part that is switched off.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit or `energy` is not in (0, 1].
+
+    Notes
+    -----
+    One forward pass of the batch, and R M backward passes.
+    """
+    _check_images(x, prototypes, "prototypes")
+    _check_energy(energy)
+    with _differentiable(module, x) as pixels:
+        values = _chosen(module(pixels)["part_similarities"], prototypes)
+        n_parts = values.shape[2]
+        boxes = [
+            energy_boxes(_saliency([column.sum()], pixels), energy)
+            for column in values.flatten(1).unbind(1)
+        ]
+    found = _where_asked(boxes, prototypes.repeat_interleave(n_parts, 1))
+    return found.unflatten(1, (prototypes.shape[1], n_parts))
+
+
+def _chosen(values: Tensor, prototypes: Tensor) -> Tensor:
+    """Take values (n, P, ...) of prototypes (n, R), (n, R, ...)."""
+    n_prototypes = values.shape[1]
+    if prototypes.numel() and int(prototypes.max()) >= n_prototypes:
+        raise ValueError(
+            f"The 'prototypes' must be below {n_prototypes}, the number of "
+            f"prototypes. Got {int(prototypes.max())}."
+        )
+    row = torch.arange(len(values), device=values.device)[:, None]
+    return values[row, prototypes.clamp_min(0)]
 
 
 def site_boxes(encoder, x, sites, energy=0.95, n_directions=8) -> Tensor:
@@ -134,8 +188,8 @@ def site_boxes(encoder, x, sites, energy=0.95, n_directions=8) -> Tensor:
     [[[2, 2, 4, 4]]]
     """
     _check_images(x, sites, "sites")
-    _check_energy(energy)
-    with _differentiable(encoder, x) as pixels:
+
+    def at_sites(pixels: Tensor) -> Tensor:
         z = encoder(pixels)  # (n, T, D)
         n_sites, dim = z.shape[1:]
         if sites.numel() and int(sites.max()) >= n_sites:
@@ -143,18 +197,49 @@ def site_boxes(encoder, x, sites, energy=0.95, n_directions=8) -> Tensor:
                 f"The 'sites' must be below {n_sites}, the number of sites. Got "
                 f"{int(sites.max())}."
             )
-        places = sites.clamp_min(0)[:, :, None].expand(-1, -1, dim)
-        chosen = z.gather(1, places)  # (n, R, D)
+        return z.gather(1, sites.clamp_min(0)[:, :, None].expand(-1, -1, dim))
+
+    found = embedding_boxes(encoder, at_sites, x, energy, n_directions)
+    return found.masked_fill((sites < 0)[:, :, None], NO_BOX)
+
+
+def embedding_boxes(module, embed, x, energy=0.95, n_directions=8) -> Tensor:
+    """Find boxes of the pixels on which embeddings depend, as :func:`site_boxes` does.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Put into evaluation mode for the call.
+
+    embed : callable
+        Turns images into the embeddings (n, R, D) asked for, by the module.
+
+    x : Tensor of shape (n, C, H, W)
+        Normalised images.
+
+    energy, n_directions : float, int, default=0.95, 8
+        See :func:`site_boxes`.
+
+    Returns
+    -------
+    boxes : Tensor of shape (n, R, 4)
+        As of :func:`site_boxes`.
+    """
+    _check_energy(energy)
+    with _differentiable(module, x) as pixels:
+        chosen = embed(pixels)
         generator = torch.Generator().manual_seed(0)
-        signs = torch.randint(0, 2, (n_directions, dim), generator=generator)
-        directions = (2 * signs - 1).to(z)
+        signs = torch.randint(
+            0, 2, (n_directions, chosen.shape[2]), generator=generator
+        )
+        directions = (2 * signs - 1).to(chosen)
         boxes = [
             energy_boxes(
                 _saliency([(column @ v).sum() for v in directions], pixels), energy
             )
             for column in chosen.unbind(1)
         ]
-    return _where_asked(boxes, sites)
+    return torch.stack(boxes, 1)
 
 
 def energy_boxes(weights, energy=0.95) -> Tensor:

@@ -65,6 +65,19 @@ def test_parts_have_sites_boxes_and_patches(fitted, train):
             assert_array_equal(patch, X[row][None, top:bottom, left:right])
 
 
+def test_receptive_fields_of_parts(fitted, train):
+    case = fitted.explain(train[0][:2])
+    own, here = case.prototypes.places, case.places
+    assert own.effective_boxes.shape == own.boxes.shape
+    assert np.isfinite(own.effective_boxes).all()
+    known = np.isfinite(here.effective_boxes).all(axis=(2, 3))
+    assert known.any(axis=1).all()
+    # What a part depends on reaches beyond its cell and holds it nearly always.
+    inside = here.effective_boxes[known][..., 0] <= here.boxes[known][..., 0] + 1
+    assert inside.mean() > 0.8
+    case.verify()
+
+
 def test_parts_add_up_to_the_similarity(fitted, train):
     shown = fitted.explain(train[0][:20])
     shown.verify()

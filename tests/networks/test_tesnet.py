@@ -40,6 +40,16 @@ def test_prototypes_have_length_1_and_score_by_the_inner_product(fitted, train):
     assert_allclose(maps, fitted.transform(X[:20]), rtol=1e-5)
 
 
+def test_a_source_shows_its_prototype_where_it_comes_from(fitted, train):
+    X, _ = train
+    own = np.arange(len(fitted.prototypes_))
+    case = fitted.explain(X[fitted.prototype_indices_])
+    assert_array_equal(case.places.sites[own, own], fitted.prototype_sites_)
+    maps = fitted.similarity_maps(X[fitted.prototype_indices_])[own, own]
+    flat = maps.reshape(len(own), -1)
+    assert_allclose(flat[own, fitted.prototype_sites_], flat.max(axis=1), rtol=1e-6)
+
+
 def test_a_second_projection_changes_nothing(fitted, train):
     again = pickle.loads(pickle.dumps(fitted)).project(*train)
     assert_array_equal(again.prototypes_, fitted.prototypes_)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from skproto.explanation._base import Explanation
 from skproto.explanation._checks import Checker
+from skproto.explanation._fields import dims
+from skproto.explanation._numbers import number
 from skproto.explanation._text import SampleView
 
 
@@ -47,7 +49,8 @@ class PresenceExplanation(Explanation):
     The :math:`a_p` are presences between 0 and 1, and no weight is negative. The
     probability of a class is :math:`(1 + s_k^2) / \sum_j (1 + s_j^2)`. Where nothing
     was found all scores are 0: the model abstains, see :attr:`abstains`, and the
-    prediction is the most frequent class.
+    prediction is the most frequent class. It also abstains where the highest score is
+    below the threshold of its class.
 
     With two classes the decision is the difference of their scores times
     :math:`(s_0 + s_1) / (2 + s_0^2 + s_1^2)`, which is the difference of their
@@ -69,14 +72,21 @@ class PresenceExplanation(Explanation):
 
     places, similarity_name, baseline : object, optional
         As in :class:`Explanation`.
+
+    abstain_thresholds : array of shape (n_classes,) or None, default=None
+        Scores below which the model abstains from a class.
     """
 
     similarity_name: str = "presence"
+    abstain_thresholds: np.ndarray | None = field(default=None, metadata=dims("K"))
 
     @property
     def abstains(self) -> np.ndarray:
-        """Whether there is no evidence for any class, of shape (n_samples,)."""
-        return (self.scores == 0).all(axis=1)
+        """Whether there is too little evidence for any class, shape (n_samples,)."""
+        nothing = (self.scores == 0).all(axis=1)
+        if self.abstain_thresholds is None:
+            return nothing
+        return nothing | below_thresholds(self.scores, self.abstain_thresholds)
 
     def _margin(self, values: np.ndarray) -> np.ndarray:
         if len(self.classes) != 2:
@@ -92,14 +102,32 @@ class PresenceExplanation(Explanation):
 
     def _heading(self, i: int) -> SampleView:
         view = super()._heading(i)
-        if self.abstains[i]:
+        if not self.scores[i].any():
             view.prediction += ", the most frequent class, for want of evidence"
         return view
 
     def _notes(self, i: int) -> list[tuple[str, str]]:
-        if self.abstains[i]:
+        notes = super()._notes(i)
+        if not self.scores[i].any():
             return [("abstains", "no prototype of any class was found")]
-        return super()._notes(i)
+        if self.abstains[i] and self.abstain_thresholds is not None:
+            k = int(self.scores[i].argmax())
+            found, usual = self.scores[i, k], self.abstain_thresholds[k]
+            text = f"score {number(found)}, below {number(usual)} that is usual for it"
+            notes = [("abstains", text), *notes]
+        return notes
+
+
+def below_thresholds(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Tell where the highest score (n, K) is below the threshold (K,) of its class.
+
+    Examples
+    --------
+    >>> below_thresholds(np.array([[1.0, 0.5], [1.0, 3.0]]), np.array([2.0, 2.0]))
+    array([ True, False])
+    """
+    highest = scores.max(axis=1)
+    return np.asarray(highest < thresholds[scores.argmax(axis=1)])
 
 
 def presence_probabilities(scores: np.ndarray) -> np.ndarray:

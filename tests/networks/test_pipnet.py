@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 
 from skproto.explanation._presence import presence_margin, presence_probabilities
 from skproto.networks import PIPNetClassifier
-from skproto.networks._pipnet import TermWeights
+from skproto.networks._pipnet import TermWeights, class_thresholds
 from skproto.nn import Augmentation
 from skproto.nn.noise import FeatureNoise
 
@@ -40,6 +40,7 @@ def silent(model):
     top = presences["presences"].max(axis=1)
     changed._module.threshold = float(np.median(top))
     changed._module.config["threshold"] = changed._module.threshold
+    changed.abstain_thresholds_ = np.zeros(4)
     return changed
 
 
@@ -127,6 +128,35 @@ def test_abstention_is_explained(silent):
     assert not silent.explain(NEW[~abstains]).abstains.any()
 
 
+def test_thresholds_keep_the_training_samples(model):
+    scores = model.decision_function(X)
+    codes, best = scores.argmax(axis=1), scores.max(axis=1)
+    low = best < model.abstain_thresholds_[codes]
+    np.testing.assert_array_equal(model.abstains(X), low)
+    assert not low.any()  # one percent of sixty
+    strict = class_thresholds(scores, 0.1)
+    low = best < strict[codes]
+    assert low.any()
+    for code in range(4):
+        assert low[codes == code].mean() <= 0.1
+    never = make(abstain_share=0, max_epochs=2).fit(X, Y)
+    assert (never.abstain_thresholds_ == 0).all()
+    assert class_thresholds(np.array([[0.0, 0.0]]), 0.05).tolist() == [0.0, 0.0]
+    known = class_thresholds(np.array([[2.0, 0.0], [4.0, 0.0]]), 0.5)
+    assert known.tolist() == [2.0, 2.0]
+
+
+def test_abstains_from_noise(model):
+    noise = np.random.RandomState(0).uniform(0, 16, size=(200, 8, 8))
+    assert model.abstains(noise).mean() >= 0.5
+    assert model.abstains(NEW).mean() <= 0.35
+    shown = model.explain(noise[model.abstains(noise)][:3])
+    assert shown.abstains.all()
+    assert "abstains: score" in str(shown)
+    assert "that is usual for it" in str(shown)
+    shown.verify()
+
+
 @pytest.mark.parametrize(
     ("labels", "value", "kind"),
     [
@@ -152,6 +182,7 @@ def test_prior_is_weighted():
     share = np.array([weight[c == Y].sum() for c in range(4)])
     np.testing.assert_allclose(model.class_prior_, share / share.sum())
     model._module.threshold = 1.1
+    model.abstain_thresholds_[:] = 0
     assert set(model.predict(NEW)) == {2}
     assert model.abstains(NEW).all()
 

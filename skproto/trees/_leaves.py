@@ -11,6 +11,7 @@ from skorch.callbacks import Callback
 from torch import Tensor
 
 from skproto.nn.tree import SoftPrototypeTree, project_tree
+from skproto.nn.tree_splits import split_shared_leaves
 from skproto.training import BatchDataset, TrainingData, chunk_rows, chunks
 
 # Path probabilities (samples x leaves) that passes over the same routing keep.
@@ -42,6 +43,29 @@ class Projection(Callback):
     def on_train_begin(self, net, X=None, **kwargs):
         """Move each prototype to its nearest sample of a class below its node."""
         project_tree(net.module_, TrainingRows(X), X.y)
+
+
+class LeafSplit(Callback):
+    """Give classes that lead no leaf an idle part of the tree, when a phase starts."""
+
+    def on_train_begin(self, net, X=None, **kwargs):
+        """Split the leaves that they share with others."""
+        split_leaves(net.module_, X)
+
+
+def split_leaves(tree: SoftPrototypeTree, data: TrainingData) -> list[int]:
+    """Split leaves that classes share, see :mod:`skproto.nn.tree_splits`.
+
+    Parameters
+    ----------
+    tree : SoftPrototypeTree
+        Changed in place.
+
+    data : TrainingData
+        Training samples.
+    """
+    target, weight = (torch.from_numpy(np.asarray(v)) for v in (data.y, data.weight))
+    return split_shared_leaves(tree, TrainingRows(data), target, weight)
 
 
 class BatchLeafUpdate(Callback):

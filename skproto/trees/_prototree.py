@@ -17,9 +17,11 @@ from skproto.trees._growth import check_memory, resolve_depth, warn_if_idle
 from skproto.trees._leaves import (
     BatchLeafUpdate,
     EpochLeafUpdate,
+    LeafSplit,
     Projection,
     TrainingRows,
     refit_leaves,
+    split_leaves,
 )
 from skproto.trees._operations import TreeClassifier
 from skproto.utils import _parameters as rules
@@ -88,6 +90,11 @@ class ProtoTreeClassifier(TreeClassifier):
         The last epochs, in which the prototypes already are training rows and only
         radii, feature weights and leaves move. "auto" is a quarter of all epochs, 0 is
         the paper. Not used without projection or with nothing to adjust.
+
+    split_leaves : bool, default=True
+        Whether a class that shares its leaf with a larger one gets a part of the tree
+        that no sample reaches, before the adjustment. Gradients never find such parts.
+        False is the paper. Not used with ``similarity="exp"``.
 
     refit_passes : int, default=10
         Passes of EM over the training samples that fit the leaves to the pruned and
@@ -237,12 +244,13 @@ class ProtoTreeClassifier(TreeClassifier):
        Neural Decision Forests. *ICCV* (the update of the leaves).
 
     Differs from the paper in the radius kernel, the feature weights, leaves by EM, the
-    start, the adjustment and the new leaves after projection; each can be switched off:
-    ``similarity="exp", feature_weights=False, leaf_update="softmax", init="normal",
-    adjust_epochs=0, refit_passes=0``. On images, with a pretrained encoder given as a
-    module, these and ``prototype_dim=256, pretrain_epochs=0, warmup_epochs=30,
-    schedule="step", max_epochs=100, lr=1e-3, encoder_lr=1e-5, batch_size=64,
-    prune_threshold=0.01`` are the paper's schedule for 200 classes.
+    start, the adjustment, the split of shared leaves and the new leaves after
+    projection; each can be switched off: ``similarity="exp", feature_weights=False,
+    leaf_update="softmax", init="normal", adjust_epochs=0, split_leaves=False,
+    refit_passes=0``. On images, with a pretrained encoder given as a module, these and
+    ``prototype_dim=256, pretrain_epochs=0, warmup_epochs=30, schedule="step",
+    max_epochs=100, lr=1e-3, encoder_lr=1e-5, batch_size=64, prune_threshold=0.01`` are
+    the paper's schedule for 200 classes.
 
     Examples
     --------
@@ -270,6 +278,7 @@ class ProtoTreeClassifier(TreeClassifier):
         prune_threshold=(rules.none(), rules.real(0, 1, "[]")),
         project_prototypes=rules.boolean(),
         adjust_epochs=(rules.options("auto"), rules.integer(0)),
+        split_leaves=rules.boolean(),
         refit_passes=rules.integer(0),
         init=rules.options("sample", "normal"),
         prototype_dim=(rules.options("auto"), rules.none(), rules.integer(1)),
@@ -293,6 +302,7 @@ class ProtoTreeClassifier(TreeClassifier):
         prune_threshold=None,
         project_prototypes=True,
         adjust_epochs="auto",
+        split_leaves=True,
         refit_passes=10,
         init="sample",
         encoder="auto",
@@ -350,6 +360,7 @@ class ProtoTreeClassifier(TreeClassifier):
         self.prune_threshold = prune_threshold
         self.project_prototypes = project_prototypes
         self.adjust_epochs = adjust_epochs
+        self.split_leaves = split_leaves
         self.refit_passes = refit_passes
         self.init = init
         self.prototype_dim = prototype_dim
@@ -409,7 +420,10 @@ class ProtoTreeClassifier(TreeClassifier):
             self._phase("joint", n_joint, None, *self._schedule(n_joint)),
         ]
         if n_adjust:
-            phases.append(self._phase("adjust", n_adjust, own[1:], Projection()))
+            starts = (
+                (Projection(), LeafSplit()) if self.split_leaves else (Projection(),)
+            )
+            phases.append(self._phase("adjust", n_adjust, own[1:], *starts))
         return [phase for phase in phases if phase.max_epochs]
 
     def _phase(self, name, n_epochs, trainable=None, *callbacks) -> Phase:
@@ -452,6 +466,8 @@ class ProtoTreeClassifier(TreeClassifier):
         return n_warm, self.max_epochs_ - n_adjust - n_warm, n_adjust
 
     def _finish(self, module, data: TrainingData) -> None:
+        if self.split_leaves and not self._epochs()[2]:
+            split_leaves(module, data)
         warn_if_idle(module, data)
         if not self.warm_start or not hasattr(self, "prototype_ids_"):
             self._ids = np.arange(module.structure.n_inner)

@@ -15,7 +15,7 @@ from sklearn.utils.validation import (
     column_or_1d,
 )
 
-from skproto.robustness._search import Search, Space
+from skproto.robustness._search import Search, Space, predicted
 from skproto.utils._random import random_source
 
 # Entries of the points that are tried at a time.
@@ -164,7 +164,7 @@ def attack(
     """
     check_is_fitted(model)
     X = check_array(X, accept_sparse="csr", dtype=np.float64)
-    labels = model.predict(X) if y is None else column_or_1d(y)
+    labels = predicted(model, X) if y is None else column_or_1d(y)
     check_consistent_length(X, labels)
     radius = _check_options(radius, X.shape[0], norm, n_restarts, n_steps, units)
     search = Search(
@@ -184,7 +184,7 @@ def attack(
         samples=samples,
         success=np.isfinite(distance),
         distance=distance,
-        prediction=model.predict(samples),
+        prediction=predicted(model, samples),
         n_attacks=search.n_attacks,
         norm=float(norm),
         units=units,

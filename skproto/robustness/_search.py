@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import scipy.sparse as sp
 import torch
 
 from skproto.base import PrototypePredictor
@@ -23,6 +25,14 @@ SPREADS = np.array([0.3, 0.1, 0.03, 0.01])
 CUTS = np.array([0.3, 0.1, 0.03, 0.01, 0.003, 0.001])
 N_RANDOM_TURNS, N_REFINEMENTS, N_HALVINGS = 3, 25, 20
 N_TURNED = (len(TURNS) + N_RANDOM_TURNS * len(SPREADS)) * len(CUTS)
+
+
+def predicted(model: Any, X: Any) -> np.ndarray:
+    """Return predictions for rows, with the feature names that the model knows."""
+    names = getattr(model, "feature_names_in_", None)
+    if names is not None and not sp.issparse(X):
+        X = pd.DataFrame(X, columns=names)
+    return np.asarray(model.predict(X))
 
 
 class Space:
@@ -49,7 +59,7 @@ class Space:
     def predict(self, points: np.ndarray) -> np.ndarray:
         """Labels (...,) of points (..., f)."""
         flat = points.reshape(-1, points.shape[-1])
-        return self.model.predict(self.to_input(flat)).reshape(points.shape[:-1])
+        return predicted(self.model, self.to_input(flat)).reshape(points.shape[:-1])
 
     def _find_anchors(self) -> np.ndarray:
         """Return prototypes (P, f), or the training samples behind them."""

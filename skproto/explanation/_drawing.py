@@ -7,6 +7,7 @@ never read as mathematics: a feature may be called ``cost ($)``.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -32,23 +33,62 @@ HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo", "---")
 MAX_BARS = 8
 MAX_ROWS, MAX_COLUMNS = 25, 12
 SATURATED = 3.0  # deviation beyond which the colour stays the same
+BESIDE, ABOVE = 34, 56  # letters of a line beside and above a chart
 BAR = 0.36  # thickness of one of two bars that share a line
 
 
 def shorten(text: Any, width: int = 28) -> str:
-    """Cut long names so that they do not run into the picture."""
+    """Cut long names in their middle: those of a family differ at their ends.
+
+    Examples
+    --------
+    >>> shorten("a rather long name of class 07", 20)
+    'a rather...class 07'
+    """
     text = str(text)
-    return text if len(text) <= width else text[: width - 3].rstrip() + "..."
+    if len(text) <= width:
+        return text
+    end = (width - 3) // 2
+    return text[: width - 3 - end].rstrip() + "..." + text[-end:].lstrip()
 
 
-def new_axes(width: float, height: float) -> Axes:
+def folded(label: str) -> str:
+    """Fold the lines of a label that stands beside a chart; at most two of each."""
+    lines = []
+    for line in label.splitlines():
+        whole = textwrap.wrap(line, BESIDE) or [""]
+        if len(whole) > 2:
+            whole = textwrap.wrap(shorten(line, 2 * BESIDE - 8), BESIDE)
+        lines += whole
+    return "\n".join(lines)
+
+
+def new_axes(
+    width: float, height: float, purpose: str = "Drawing an explanation"
+) -> Axes:
     """Make a figure of the given size in inches with one axes."""
-    pyplot = import_optional("matplotlib.pyplot", "Drawing an explanation", "plot")
+    pyplot = import_optional("matplotlib.pyplot", purpose, "plot")
     _, ax = pyplot.subplots(figsize=(width, height), layout="constrained")
     return ax
 
 
-def _literal(ax: Axes) -> Axes:
+def ink() -> str:
+    """Return the colour of letters and lines in the user's style."""
+    import matplotlib
+
+    return str(matplotlib.rcParams["text.color"])
+
+
+def ground(ax: Axes) -> Any:
+    """Return the colour behind a drawing: of the axes, or of the figure if off."""
+    import matplotlib
+
+    shown: Any = ax if ax.axison else ax.figure
+    behind = shown.get_facecolor()
+    return behind if behind[3] > 0 else matplotlib.rcParams["figure.facecolor"]
+
+
+def literal(ax: Axes) -> Axes:
     """Show all text as it is, dollar signs included."""
     from matplotlib.text import Text
 
@@ -79,24 +119,31 @@ def _lines(labels: Sequence[str], values: np.ndarray) -> tuple[list[str], np.nda
 
 def _finish_bars(ax: Axes, names: Sequence[str], title: str, xlabel: str) -> Axes:
     """Label a chart of horizontal bars whose first line stands on top."""
-    ax.set_yticks(range(len(names)), labels=list(names))
+    ax.set_yticks(range(len(names)), labels=[folded(name) for name in names])
     ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.axvline(0.0, color="black", linewidth=0.8)
+    ax.axvline(0.0, color=ink(), linewidth=0.8)
     low, high = ax.get_xlim()
     ax.set_xlim(min(low, 0.0), max(high, 0.0))
     ax.set_xlabel(xlabel)
     ax.spines[["top", "right"]].set_visible(False)
+    return chart_head(ax, title)
+
+
+def chart_head(ax: Axes, title: str) -> Axes:
+    """Write the title of a chart, and the legend between the two."""
     entries = ax.get_legend_handles_labels()[1]
-    rows = (len(entries) + 1) // 2
-    ax.set_title(title, loc="left", pad=8 + 17 * rows)
+    columns = 2 if max(map(len, entries), default=0) <= BESIDE else 1
+    rows = -(-len(entries) // columns)
+    lines = [textwrap.fill(line, ABOVE) for line in title.splitlines()]
+    ax.set_title("\n".join(lines), loc="left", pad=8 + 17 * rows)
     if entries:
         place: dict[str, Any] = {
             "loc": "lower left",
             "bbox_to_anchor": (0.0, 1.0),
             "frameon": False,
         }
-        ax.legend(ncols=2, borderaxespad=0.2, **place)
-    return _literal(ax)
+        ax.legend(ncols=columns, borderaxespad=0.2, **place)
+    return literal(ax)
 
 
 def draw_contributions(
@@ -148,12 +195,20 @@ def draw_contributions(
             places + (column - 0.5) * BAR,
             lines[:, column],
             height=BAR,
-            edgecolor="black",
+            edgecolor=ink(),
             linewidth=0.6,
             label=f"for {shorten(name)} ({role})",
             **look,
         )
     return _finish_bars(ax, names, title, "contribution to the class score")
+
+
+def _edge(ax: Axes, column: int) -> str:
+    """Return the colour of a class that shows as a thin line on the ground."""
+    from matplotlib.colors import to_rgb
+
+    light = sum(to_rgb(ground(ax))) > 1.5
+    return ("#0072B2", "#8A5F00")[column] if light else ("#56B4E9", SECOND)[column]
 
 
 def draw_reasoning(
@@ -196,16 +251,14 @@ def draw_reasoning(
         at = places + (column - 0.5) * BAR
         name = f"{shorten(classes[column], 20)} ({roles[column]})"
         there, missing = lines[:, column, 0], lines[:, column, 1]
-        ax.barh(
-            at, there, BAR, color=colour, edgecolor="black", label=f"{name}: present"
-        )
+        ax.barh(at, there, BAR, color=colour, edgecolor=ink(), label=f"{name}: present")
         ax.barh(
             at,
             missing,
             BAR,
             left=there,
-            color="white",
-            edgecolor=colour if column == 0 else "#8A5F00",
+            color=ground(ax),
+            edgecolor=_edge(ax, column),
             hatch="////" if column == 0 else "....",
             label=f"{name}: absent",
         )
@@ -247,7 +300,7 @@ def draw_features(
     names, lines = _lines(labels, np.asarray(values, float))
     ax = new_axes(8.0, 1.7 + 0.5 * len(names)) if ax is None else ax
     places = np.arange(len(names))
-    edge: dict[str, Any] = {"edgecolor": "black", "linewidth": 0.6, "height": 0.62}
+    edge: dict[str, Any] = {"edgecolor": ink(), "linewidth": 0.6, "height": 0.62}
     for positive, side in ((True, sides[0]), (False, sides[1])):
         chosen = lines > 0 if positive else lines < 0
         if not chosen.any():
@@ -307,8 +360,8 @@ def draw_table(
         for j, cell in enumerate(row):
             red, green, blue, _ = image.cmap(image.norm(colour[i, j]))
             light = 0.3 * red + 0.6 * green + 0.1 * blue
-            ink = "black" if light > 0.5 else "white"
-            ax.text(j, i, cell, ha="center", va="center", color=ink, fontsize=8)
+            shade = "black" if light > 0.5 else "white"
+            ax.text(j, i, cell, ha="center", va="center", color=shade, fontsize=8)
     ax.set_xticks(range(len(columns)), labels=[shorten(c) for c in columns])
     ax.tick_params(axis="x", labelrotation=40)
     for tick in ax.get_xticklabels():
@@ -316,6 +369,8 @@ def draw_table(
     ax.set_yticks(range(len(rows)), labels=list(rows))
     ax.set_title(labels[0], loc="left")
     beyond = "both" if np.abs(colour).max(initial=0.0) > top else "neither"
-    bar = ax.figure.colorbar(image, ax=ax, label=labels[1], extend=beyond)
-    _literal(bar.ax)
-    return _literal(ax)
+    letters = max(12, int(12 * ax.get_window_extent().height / ax.figure.dpi))
+    label = textwrap.fill(labels[1], letters)
+    bar = ax.figure.colorbar(image, ax=ax, label=label, extend=beyond)
+    literal(bar.ax)
+    return literal(ax)

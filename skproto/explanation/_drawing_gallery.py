@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skproto.explanation._drawing_images import (
+    FAINT,
     HEIGHT,
     MARGIN,
     NORMAL,
@@ -74,7 +75,7 @@ def draw_gallery(
         sheet.rule(y)
         _draw_group(sheet, y + 0.08, side, group)
         y += height
-    sheet.text(MARGIN, y + 0.04, "\n".join(folded), SMALL, color="0.25")
+    sheet.text(MARGIN, y + 0.04, "\n".join(folded), SMALL, alpha=FAINT)
     return sheet.finish()
 
 

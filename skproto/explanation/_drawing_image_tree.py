@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from skproto.explanation._drawing import shorten
+from skproto.explanation._drawing import ground, ink, shorten
 from skproto.explanation._drawing_images import (
+    FAINT,
     GAP,
     HEIGHT,
     MARGIN,
@@ -22,6 +23,9 @@ from skproto.explanation._drawing_images import (
 )
 from skproto.explanation._drawing_tree import (
     LEAF_BARS,
+    THICK,
+    THIN,
+    TreeOptions,
     class_bars,
     class_legend,
     layout,
@@ -89,7 +93,7 @@ def draw_image_path(
     inset = sheet.inset((2.3, y + 0.22, 3.6, bars - 0.62))
     leaf_bars(inset, [shorten(classes[k], 22) for k in shown], parts[:, shown])
     sheet.text(MARGIN, y - 0.02, name, NORMAL, weight="bold")
-    sheet.text(MARGIN, y + bars + 0.12, "\n".join(folded), SMALL, color="0.25")
+    sheet.text(MARGIN, y + bars + 0.12, "\n".join(folded), SMALL, alpha=FAINT)
     return sheet.finish()
 
 
@@ -101,22 +105,22 @@ def _rail(
     number, present = step
     style = "solid" if present else (0, (4, 3))
     sheet.ax.plot(
-        [x, x], [y, y + length], color="black", linestyle=style, lw=1.4, zorder=1
+        [x, x], [y, y + length], color=ink(), linestyle=style, lw=1.4, zorder=1
     )
     sheet.ax.plot(
         [x],
         [y],
         "o",
-        color="white",
-        markeredgecolor="black",
+        color=ground(sheet.ax),
+        markeredgecolor=ink(),
         zorder=2,
         markersize=15 * sheet.shrink,
     )
     middle: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 3}
     sheet.text(x, y, str(number), NORMAL, weight="bold", **middle)
     answer = "yes" if present else "no"
-    white = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-    sheet.text(x, y + 0.6 * length, answer, SMALL, bbox=white, **middle)
+    blank = {"facecolor": ground(sheet.ax), "edgecolor": "none", "pad": 1.0}
+    sheet.text(x, y + 0.6 * length, answer, SMALL, bbox=blank, **middle)
 
 
 class Node(NamedTuple):
@@ -131,7 +135,7 @@ def draw_image_tree(
     nodes: Sequence[Node],
     distributions: np.ndarray,
     heading: tuple[str, Sequence[str], Sequence[str]],
-    options: tuple[int, Axes | None] = (5, None),
+    options: TreeOptions,
 ) -> Axes:
     """Draw a tree from left to right, with patches at its nodes.
 
@@ -149,24 +153,23 @@ def draw_image_tree(
     heading : tuple of str, sequence of str, and sequence of str
         Title, names of the classes, and notes on the pictures.
 
-    options : tuple of int and (matplotlib Axes or None), default=(5, None)
-        Depth at which the drawing stops, and where to draw.
+    options : TreeOptions
+        Where to draw, down to which depth, and what to set off.
 
     Returns
     -------
     ax : matplotlib Axes
         The axes drawn on.
     """
-    max_depth, ax = options
     title, classes, notes = heading
-    drawn = layout(*children, max_depth)
+    drawn = layout(*children, options.max_depth)
     n_leaves, depth = int(np.nanmax(drawn.x)) + 1, int(drawn.depth.max())
     folded = notes_lines(notes)
     top = 0.4 + 0.19 * len(title_lines(title))
     rest = top + 0.5 + 0.14 * len(folded)
     least = np.clip((HEIGHT - rest) / n_leaves, *LEAF_ROWS)
     row = float(np.clip(5.0 / n_leaves, least, 1.3))
-    sheet = Sheet(rest + row * n_leaves, ax)
+    sheet = Sheet(rest + row * n_leaves, options.ax)
     sheet.title(title)
     step = (sheet.size[0] - 2 * MARGIN - 2.1) / max(depth, 1)
     side = float(np.clip(min(step - 0.55, 2 * row - 0.36), 0.3, 0.85))
@@ -180,30 +183,33 @@ def draw_image_tree(
             sheet.text(*place, nodes[node].text, SMALL, va="center", linespacing=1.1)
             continue
         for child, present in ((children[0][node], False), (children[1][node], True)):
+            width = THICK if {node, int(child)} <= options.path else THIN
             to = (x + step - side / 2, top + row * (float(drawn.x[child]) + 0.5))
             clear = max(0.2, 0.48 - side / 2)  # of the text below the node
-            _edge(sheet, ((x + side / 2, y), to), clear, present=present)
+            _edge(sheet, ((x + side / 2, y), to), (clear, width), present=present)
         _node(sheet, (x - side / 2, y - side / 2 - 0.06), side, nodes[node])
     y = top + row * n_leaves + 0.12
-    class_legend(sheet.ax, classes, (MARGIN, y), sheet.shrink)
-    sheet.text(MARGIN, y + 0.28, "\n".join(folded), SMALL, color="0.25")
+    path = bool(options.path)
+    class_legend(sheet.ax, classes, (MARGIN, y), sheet.shrink, path=path)
+    sheet.text(MARGIN, y + 0.28, "\n".join(folded), SMALL, alpha=FAINT)
     return sheet.finish()
 
 
 def _edge(
     sheet: Sheet,
     ends: tuple[tuple[float, float], tuple[float, float]],
-    clear: float,
+    sizes: tuple[float, float],
     *,
     present: bool,
 ) -> None:
     """Draw the line to a child, which bends beside the node; solid where present."""
     start, end = ends
+    clear, width = sizes
     style = "solid" if present else (0, (4, 2.5))
     bend = start[0] + clear
     xs = [start[0], bend, bend, end[0]]
     ys = [start[1], start[1], end[1], end[1]]
-    sheet.ax.plot(xs, ys, color="black", linestyle=style, linewidth=0.9, zorder=0)
+    sheet.ax.plot(xs, ys, color=ink(), linestyle=style, linewidth=width, zorder=0)
     look: dict[str, Any] = {"ha": "left", "va": "bottom"}
     sheet.text(bend + 0.03, end[1] - 0.01, "yes" if present else "no", SMALL, **look)
 
@@ -213,6 +219,6 @@ def _node(sheet: Sheet, place: tuple[float, float], side: float, node: Node) -> 
     x, y = place
     if node.picture is not None:
         sheet.picture(x, y, side, node.picture._replace(part=0))
-    white = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
-    look: dict[str, Any] = {"ha": "center", "linespacing": 1.05, "bbox": white}
+    blank = {"facecolor": ground(sheet.ax), "edgecolor": "none", "pad": 0.6}
+    look: dict[str, Any] = {"ha": "center", "linespacing": 1.05, "bbox": blank}
     sheet.text(x + side / 2, y + side + 0.03, node.text, SMALL, **look)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skproto.explanation._drawing import _literal, shorten
+from skproto.explanation._drawing import ink, literal, shorten
 from skproto.explanation._image_blocks import Block, Line
 from skproto.explanation._pictures import BOX, PART_COLOURS, Mark, Picture
 from skproto.utils._optional import import_optional
@@ -31,6 +31,7 @@ PART_LINES: tuple[Any, ...] = (
     (0, (2.5, 0.8)),
 )
 FULL = int((WIDTH - 2 * MARGIN) * PER_INCH)  # characters of a line across the page
+FAINT = 0.75  # opacity of what is read last
 COARSE = 100  # pictures with fewer pixels a side are shown pixel by pixel
 
 
@@ -71,7 +72,7 @@ class Sheet:
         width, height = self.size
         self.ax.set(xlim=(0.0, width), ylim=(height, 0.0))
         self.ax.set_aspect("equal", anchor="N")
-        return _literal(self.ax)
+        return literal(self.ax)
 
     def text(
         self, x: float, y: float, text: str, size: float = NORMAL, **style: Any
@@ -116,7 +117,7 @@ class Sheet:
     def rule(self, y: float) -> None:
         """Draw a thin line across the sheet."""
         ends = [MARGIN, self.size[0] - MARGIN]
-        self.ax.plot(ends, [y, y], color="0.6", linewidth=0.6)
+        self.ax.plot(ends, [y, y], color=ink(), alpha=0.4, linewidth=0.6)
 
     def picture(self, x: float, y: float, side: float, picture: Picture) -> None:
         """Draw a picture with its marks in a square, keeping its proportions."""
@@ -133,7 +134,7 @@ class Sheet:
             self.ax.imshow(
                 picture.overlay, extent=extent, interpolation="bilinear", zorder=2
             )
-        look = part_look(picture.part) if picture.part else {"color": "black"}
+        look = part_look(picture.part) if picture.part else {"color": ink()}
         self._frame((left, top, right, bottom), 1.6 if picture.part else 0.6, look)
         if picture.part:
             self._number(left + 0.06, top + 0.07, picture.part)
@@ -305,5 +306,5 @@ def draw_sheet(
         if total:
             sheet.text(MARGIN, y, "\n".join(total), NORMAL)
             y += 0.11 + 0.15 * len(total)
-    sheet.text(MARGIN, y + 0.04, "\n".join(folded), SMALL, color="0.25")
+    sheet.text(MARGIN, y + 0.04, "\n".join(folded), SMALL, alpha=FAINT)
     return sheet.finish()

@@ -8,18 +8,27 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from skproto.explanation._drawing import HATCHES, PALETTE, _literal, new_axes, shorten
+from skproto.explanation._drawing import (
+    HATCHES,
+    PALETTE,
+    ground,
+    ink,
+    literal,
+    new_axes,
+    shorten,
+)
 from skproto.explanation._numbers import probability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LEAF_BARS = 5  # classes drawn in the last leaf of a path
-BOX: dict[str, Any] = {
-    "boxstyle": "round,pad=0.45",
-    "facecolor": "white",
-    "edgecolor": "black",
-}
+
+
+def _box(ax: Axes, pad: float) -> dict[str, Any]:
+    """Return the frame of a node."""
+    style = f"round,pad={pad}"
+    return {"boxstyle": style, "facecolor": ground(ax), "edgecolor": ink()}
 
 
 class Step(NamedTuple):
@@ -73,18 +82,19 @@ def draw_path(
     ax.set_axis_off()
     ax.set(xlim=(0, 1), ylim=(-bars - 0.45, len(steps)))
     ax.set_title(title, loc="left")
+    frame = _box(ax, 0.45)
     for number, step in enumerate(steps):
         y = len(steps) - number - 0.35
         text = "\n".join(textwrap.wrap(f"{number + 1}. {step.question}", 70))
         if step.note:
             text += "\n" + "\n".join(textwrap.wrap(step.note, 70))
-        box = ax.text(0.5, y, text, ha="center", va="center", fontsize=9, bbox=BOX)
+        box = ax.text(0.5, y, text, ha="center", va="center", fontsize=9, bbox=frame)
         box.set_zorder(3)
         line = "solid" if step.present else "dashed"
         arrow: dict[str, Any] = {
             "arrowstyle": "-|>",
             "linestyle": line,
-            "color": "black",
+            "color": ink(),
         }
         below = (0.5, y - 0.72) if number + 1 < len(steps) else (0.5, -0.02)
         ax.annotate("", xy=below, xytext=(0.5, y), arrowprops=arrow, zorder=1)
@@ -92,7 +102,7 @@ def draw_path(
     inset = ax.inset_axes((0.2, -bars, 0.5, bars - 0.35), transform=ax.transData)
     leaf_bars(inset, [shorten(classes[k], 20) for k in shown], parts[:, shown])
     inset.set_title(leaf, fontsize=9)
-    return _literal(ax)
+    return literal(ax)
 
 
 def leaf_bars(ax: Axes, names: Sequence[str], parts: np.ndarray) -> None:
@@ -100,12 +110,12 @@ def leaf_bars(ax: Axes, names: Sequence[str], parts: np.ndarray) -> None:
     places = np.arange(len(names))
     looks: list[dict[str, Any]] = [
         {"color": PALETTE[0], "label": "from this leaf"},
-        {"color": "white", "hatch": "////", "label": "from all others"},
+        {"color": ground(ax), "hatch": "////", "label": "from all others"},
     ]
     left = np.zeros(len(names))
     for values, look in zip(parts, looks, strict=True):
         if values.any():
-            ax.barh(places, values, height=0.7, left=left, edgecolor="black", **look)
+            ax.barh(places, values, height=0.7, left=left, edgecolor=ink(), **look)
         left = left + values
     for place, value in zip(places.tolist(), left, strict=True):
         text = probability(value)
@@ -157,13 +167,36 @@ def layout(left: np.ndarray, right: np.ndarray, max_depth: int) -> Drawn:
     return Drawn(x, depth, closed)
 
 
+class TreeOptions(NamedTuple):
+    """How a whole tree is drawn.
+
+    Parameters
+    ----------
+    max_depth : int, default=5
+        Depth at which the drawing stops.
+
+    ax : matplotlib Axes or None, default=None
+        Where to draw.
+
+    path : frozenset of int, default=frozenset()
+        Nodes that are set off, and the lines between them.
+    """
+
+    max_depth: int = 5
+    ax: Axes | None = None
+    path: frozenset[int] = frozenset()
+
+
+THIN, THICK = 0.9, 2.8  # widths of the lines of a tree, and of those set off
+
+
 def draw_tree(
     children: tuple[np.ndarray, np.ndarray],
     texts: Sequence[str],
     distributions: np.ndarray,
     classes: Sequence[str],
     title: str,
-    options: tuple[int, Axes | None] = (5, None),
+    options: TreeOptions,
 ) -> Axes:
     """Draw a tree: nodes with their prototypes, leaves with bars of the classes.
 
@@ -184,20 +217,20 @@ def draw_tree(
     title : str
         Title of the picture.
 
-    options : tuple of int and (matplotlib Axes or None), default=(5, None)
-        Depth at which the drawing stops, and where to draw.
+    options : TreeOptions
+        Where to draw, down to which depth, and what to set off.
 
     Returns
     -------
     ax : matplotlib Axes
         The axes drawn on.
     """
-    max_depth, ax = options
-    left, right = children
-    drawn = layout(left, right, max_depth)
+    drawn = layout(*children, options.max_depth)
     n_leaves, height = int(np.nanmax(drawn.x)) + 1, int(drawn.depth.max())
+    ax = options.ax
     if ax is None:
         ax = new_axes(float(np.clip(1.25 * n_leaves, 7.0, 26.0)), 2.2 + 1.25 * height)
+    ax.set_axis_off()
     size = float(np.clip(11.0 * _inches(ax) / n_leaves, 4.5, 8.5))
     for node in np.flatnonzero(drawn.depth >= 0).tolist():
         x, y = float(drawn.x[node]), -float(drawn.depth[node])
@@ -206,32 +239,35 @@ def draw_tree(
             place: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": size}
             ax.text(x, y - 0.34, texts[node], linespacing=1.1, **place)
             continue
-        for child, line, answer in (
-            (left[node], "dashed", "absent"),
-            (right[node], "solid", "present"),
-        ):
-            cx, cy = drawn.x[child], -drawn.depth[child]
-            top = cy + (0.26 if drawn.closed[child] else 0.0)
-            ax.plot([x, cx], [y, top], color="black", linestyle=line, linewidth=0.9)
-            if size > 6.0:
-                white: dict[str, Any] = {
-                    "facecolor": "white",
-                    "edgecolor": "none",
-                    "pad": 0.8,
-                }
-                middle = (0.45 * x + 0.55 * cx, 0.45 * y + 0.55 * top)
-                look: dict[str, Any] = {
-                    "ha": "center",
-                    "va": "center",
-                    "fontsize": size - 1,
-                }
-                ax.text(*middle, answer, bbox=white, **look)
-        style: dict[str, Any] = {**BOX, "boxstyle": "round,pad=0.3"}
+        for side, answer in enumerate(("absent", "present")):
+            child = int(children[side][node])
+            top = -drawn.depth[child] + (0.26 if drawn.closed[child] else 0.0)
+            ends = ((x, y), (float(drawn.x[child]), float(top)))
+            width = THICK if {node, child} <= options.path else THIN
+            _side(ax, ends, answer, (width, size))
+        style = {**_box(ax, 0.3), "linewidth": 2.0 if node in options.path else 1.0}
         ax.text(x, y, texts[node], ha="center", va="center", fontsize=size, bbox=style)
-    ax.set_axis_off()
     ax.set(xlim=(-0.7, n_leaves - 0.3), ylim=(-height - 1.0, 0.35))
     ax.set_title(title, loc="left")
-    return _literal(_class_legend(ax, classes))
+    return literal(_class_legend(ax, _class_marks(classes, path=bool(options.path))))
+
+
+def _side(
+    ax: Axes,
+    ends: tuple[tuple[float, float], tuple[float, float]],
+    answer: str,
+    sizes: tuple[float, float],
+) -> None:
+    """Draw the line to a child with the answer that leads there, if there is room."""
+    (x, y), (cx, top) = ends
+    width, size = sizes
+    line = "solid" if answer == "present" else "dashed"
+    ax.plot([x, cx], [y, top], color=ink(), linestyle=line, linewidth=width)
+    if size > 6.0:
+        blank = {"facecolor": ground(ax), "edgecolor": "none", "pad": 0.8}
+        look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": size - 1}
+        middle = (0.45 * x + 0.55 * cx, 0.45 * y + 0.55 * top)
+        ax.text(*middle, answer, bbox=blank, **look)
 
 
 def _inches(ax: Axes) -> float:
@@ -258,37 +294,41 @@ def class_bars(
     from matplotlib.patches import Rectangle
 
     (x, y), (width, height), n_classes = centre, size, len(distribution)
-    frame = Rectangle((x - width / 2, y - height / 2), width, height, facecolor="white")
-    frame.set(edgecolor="black", linewidth=0.8)
+    frame = Rectangle(
+        (x - width / 2, y - height / 2), width, height, facecolor=ground(ax)
+    )
+    frame.set(edgecolor=ink(), linewidth=0.8)
     ax.add_patch(frame)
     step = width / n_classes
     for k, value in enumerate(distribution):
         corner = (x - width / 2 + k * step, y - height / 2)
         bar = Rectangle(corner, step, height * float(value), **_look(k))
-        bar.set(edgecolor="black", linewidth=0.5 if n_classes <= 12 else 0.0)
+        bar.set(edgecolor=ink(), linewidth=0.5 if n_classes <= 12 else 0.0)
         ax.add_patch(bar)
 
 
-def _class_marks(classes: Sequence[str]) -> list[Any]:
+def _class_marks(classes: Sequence[str], *, path: bool) -> list[Any]:
     """Return what a legend names: lines and classes; too many classes are left out."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     marks: list[Any] = [
-        Line2D([], [], color="black", linestyle="dashed", label="absent"),
-        Line2D([], [], color="black", linestyle="solid", label="present"),
+        Line2D([], [], color=ink(), linestyle="dashed", label="absent"),
+        Line2D([], [], color=ink(), linestyle="solid", label="present"),
     ]
+    if path:
+        look: dict[str, Any] = {"color": ink(), "linewidth": THICK}
+        marks.append(Line2D([], [], label="path of the sample", **look))
     if len(classes) <= len(PALETTE):
         marks += [
-            Patch(label=shorten(name, 20), edgecolor="black", **_look(k))
+            Patch(label=shorten(name, 20), edgecolor=ink(), **_look(k))
             for k, name in enumerate(classes)
         ]
     return marks
 
 
-def _class_legend(ax: Axes, classes: Sequence[str]) -> Axes:
+def _class_legend(ax: Axes, marks: Sequence[Any]) -> Axes:
     """Name lines and classes below the tree."""
-    marks = _class_marks(classes)
     place: dict[str, Any] = {
         "loc": "upper center",
         "bbox_to_anchor": (0.5, 0.02),
@@ -299,10 +339,15 @@ def _class_legend(ax: Axes, classes: Sequence[str]) -> Axes:
 
 
 def class_legend(
-    ax: Axes, classes: Sequence[str], place: tuple[float, float], shrink: float
+    ax: Axes,
+    classes: Sequence[str],
+    place: tuple[float, float],
+    shrink: float,
+    *,
+    path: bool,
 ) -> None:
     """Name lines and classes at a place in the data, in small letters."""
-    marks = _class_marks(classes)
+    marks = _class_marks(classes, path=path)
     ax.legend(
         handles=marks,
         ncols=min(6, len(marks)),

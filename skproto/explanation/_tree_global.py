@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from skproto.explanation._cases import case_name, labelled_case, short_case
 from skproto.explanation._drawing import shorten
 from skproto.explanation._drawing_image_tree import Node, draw_image_tree
-from skproto.explanation._drawing_tree import draw_tree
+from skproto.explanation._drawing_tree import TreeOptions, draw_tree
 from skproto.explanation._fields import dims
 from skproto.explanation._gallery import tile_name, tile_pictures
 from skproto.explanation._global import GlobalExplanation
@@ -176,7 +177,12 @@ class TreeGlobalExplanation(GlobalExplanation):
 
     # Pictures
 
-    def plot(self, ax: Axes | None = None, max_depth: int = 5) -> Axes:
+    def plot(
+        self,
+        ax: Axes | None = None,
+        max_depth: int = 5,
+        path: Iterable[int] = (),
+    ) -> Axes:
         """Draw the tree: nodes with their cases, leaves with bars of the classes.
 
         Where the prototypes are parts of images, the nodes show them, and the tree is
@@ -190,6 +196,10 @@ class TreeGlobalExplanation(GlobalExplanation):
         max_depth : int, default=5
             Depth at which the drawing stops; what lies below is drawn as one leaf with
             the classes of all training data that get there.
+
+        path : iterable of int, default=()
+            Nodes to set off, such as the path of a sample in
+            :class:`TreeExplanation`.
 
         Returns
         -------
@@ -209,7 +219,8 @@ class TreeGlobalExplanation(GlobalExplanation):
         ]
         names = [str(label) for label in self.classes]
         children = (self.tree.children_left, self.tree.children_right)
-        title, options = self._heading(), (max_depth, ax)
+        title = self._heading()
+        options = TreeOptions(max_depth, ax, frozenset(int(node) for node in path))
         if not has_pictures(self):
             return draw_tree(children, texts, below, names, title, options)
         nodes = [
@@ -320,7 +331,13 @@ class EnsembleGlobalExplanation(GlobalExplanation):
     def _text(self) -> str:
         return self.to_text()
 
-    def plot(self, ax: Axes | None = None, tree: int = 0) -> Axes:
+    def plot(
+        self,
+        ax: Axes | None = None,
+        tree: int = 0,
+        max_depth: int = 5,
+        path: Iterable[int] = (),
+    ) -> Axes:
         """Draw one of the trees, see :meth:`TreeGlobalExplanation.plot`.
 
         Parameters
@@ -331,9 +348,12 @@ class EnsembleGlobalExplanation(GlobalExplanation):
         tree : int, default=0
             Position of the tree.
 
+        max_depth, path : object
+            See :meth:`TreeGlobalExplanation.plot`.
+
         Returns
         -------
         ax : matplotlib Axes
             The axes drawn on.
         """
-        return self.trees[tree].plot(ax)
+        return self.trees[tree].plot(ax, max_depth, path)

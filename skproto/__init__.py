@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import skproto.display as display
     import skproto.explanation as explanation
     import skproto.metrics as metrics
     import skproto.networks as networks
@@ -78,6 +79,7 @@ __all__ = [
     "RSLVQClassifier",
     "TesNetClassifier",
     "__version__",
+    "display",
     "explanation",
     "metrics",
     "networks",
@@ -93,6 +95,7 @@ __all__ = [
 
 _SUBMODULES = frozenset(
     {
+        "display",
         "explanation",
         "metrics",
         "networks",

@@ -67,6 +67,11 @@ class HeldOutStopping(EarlyStopping):
     skorch keeps the weights of the best epoch; this one also treats an epoch without
     a held-out loss (an epoch that was interrupted) as none.
 
+    Parameters
+    ----------
+    patience : int
+        Epochs without a better loss after which training ends.
+
     Examples
     --------
     >>> from skproto.training import HeldOutStopping

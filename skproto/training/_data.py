@@ -70,7 +70,7 @@ class TrainingData:
         return tuple(self.X.shape[1:])
 
     def dense(self, index: np.ndarray | slice) -> np.ndarray:
-        """Return samples as a dense float32 array of shape (n_rows, *input_shape)."""
+        """Return samples as a dense float32 array of shape ``(n_rows, *input_shape)``."""
         rows = self.X[index]
         return rows.toarray() if sp.issparse(rows) else rows
 
@@ -93,6 +93,19 @@ class TrainingData:
 def select_rows(X, index: np.ndarray):
     """Return the samples at `index`; those that are read when asked for stay so.
 
+    Parameters
+    ----------
+    X : array, sparse matrix or object of shape (n_samples, ...)
+        Samples.
+
+    index : ndarray of int or bool
+        Which of them.
+
+    Returns
+    -------
+    samples : same type as `X`
+        The samples chosen.
+
     Examples
     --------
     >>> import numpy as np
@@ -106,6 +119,16 @@ def select_rows(X, index: np.ndarray):
 def chunk_rows(n_features: int) -> int:
     """Return how many rows of so many features are made dense at a time.
 
+    Parameters
+    ----------
+    n_features : int
+        Numbers of a row.
+
+    Returns
+    -------
+    n_rows : int
+        From 64 to 8,192, fewer for longer rows.
+
     Examples
     --------
     >>> from skproto.training import chunk_rows
@@ -117,6 +140,16 @@ def chunk_rows(n_features: int) -> int:
 
 def chunks(n_rows: int, size: int) -> Iterator[slice]:
     """Consecutive slices of `size` rows that cover `n_rows` rows.
+
+    Parameters
+    ----------
+    n_rows, size : int
+        Rows in all, and rows of a slice; the last one may be shorter.
+
+    Yields
+    ------
+    rows : slice
+        The next rows.
 
     Examples
     --------
@@ -176,7 +209,7 @@ class BatchDataset(torch.utils.data.Dataset):
         return self._rows(index), (self.y[index], self.weight[index])
 
     def dense(self, index: np.ndarray | slice) -> np.ndarray:
-        """Return samples as a dense float32 array of shape (n_rows, *input_shape)."""
+        """Return samples as a dense float32 array of shape ``(n_rows, *input_shape)``."""
         rows = index if isinstance(index, slice) else torch.as_tensor(index)
         return self._rows(rows).numpy()
 

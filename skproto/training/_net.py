@@ -141,7 +141,7 @@ class PrototypeNet(NeuralNet):
     channels_last : bool, default=False
         Whether images lie in memory with the channels last while training.
 
-    module, **kwargs : object
+    module, *args, **kwargs : object
         See :class:`skorch.NeuralNet`. With ``compile=True`` training calls a compiled
         form of the module; `module_` stays as it is, and so do predictions.
 

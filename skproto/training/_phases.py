@@ -154,6 +154,11 @@ def run_phases(
     dataset, held_out : BatchDataset
         Training samples, and those kept back for early stopping.
 
+    Returns
+    -------
+    finished : bool
+        False if the user interrupted the training.
+
     Examples
     --------
     >>> import numpy as np
@@ -284,6 +289,16 @@ def _group_settings(phase: Phase, prefix: str) -> dict[str, float]:
 
 def history_frame(net: PrototypeNet) -> pd.DataFrame:
     """Return the history as a frame: one row an epoch, one column a loss term.
+
+    Parameters
+    ----------
+    net : PrototypeNet
+        Trained by :func:`run_phases`.
+
+    Returns
+    -------
+    frame : pandas DataFrame
+        Epoch, phase, losses and seconds come first.
 
     Examples
     --------

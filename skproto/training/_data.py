@@ -70,7 +70,7 @@ class TrainingData:
         return tuple(self.X.shape[1:])
 
     def dense(self, index: np.ndarray | slice) -> np.ndarray:
-        """Return samples as a dense float32 array of shape ``(n_rows, *input_shape)``."""
+        """Return samples as a dense float32 array (n_rows, ...)."""
         rows = self.X[index]
         return rows.toarray() if sp.issparse(rows) else rows
 
@@ -209,7 +209,7 @@ class BatchDataset(torch.utils.data.Dataset):
         return self._rows(index), (self.y[index], self.weight[index])
 
     def dense(self, index: np.ndarray | slice) -> np.ndarray:
-        """Return samples as a dense float32 array of shape ``(n_rows, *input_shape)``."""
+        """Return samples as a dense float32 array (n_rows, ...)."""
         rows = index if isinstance(index, slice) else torch.as_tensor(index)
         return self._rows(rows).numpy()
 

@@ -113,21 +113,28 @@ def find_sources(job: Job, positions: Positions) -> None:
             "are looked for."
         )
     data = job.need_data()
-    family, model = job.family, job.model
+    family = job.family
     codes = family.class_codes()
     present = np.isin(codes, data.y)
     nearest = family.nearest(data, codes if present.all() else None)
     index = np.maximum(nearest.index[0], 0)[positions]
     sites = nearest.sites[0][positions]
     found = family.source_codes(data, index, sites, positions)
+    _name_sources(job, positions, index, sites, family.distances(found, positions))
+
+
+def _name_sources(job: Job, positions: Positions, index, sites, distance) -> None:
+    """Name samples of the repair data as sources of prototypes."""
+    model, family, data = job.model, job.family, job.need_data()
     rows = data.rows[index]
+    sites, boxes = family.places_of(data, index, sites, positions)
     family.replace_entries(
         positions,
         {
-            **sources_of(model, job.X, rows, sites, family.boxes_of(sites, positions)),
+            **sources_of(model, job.X, rows, sites, boxes),
             "prototype_indices_": rows,
             "prototype_sample_labels_": model.classes_[data.y[index]],
-            "projection_distance_": family.distances(found, positions),
+            "projection_distance_": distance,
         },
     )
     family.read()
@@ -263,9 +270,7 @@ def _draw(job: Job, members: Positions, rng: np.random.RandomState):
     """Return codes of some samples, one random site of each."""
     if len(members) > MAX_DRAWN:
         members = np.sort(rng.choice(members, MAX_DRAWN, replace=False))
-    candidates = job.family.candidates(job.need_data().subset(members))
-    sites = rng.randint(candidates.shape[1], size=len(candidates))
-    return candidates[np.arange(len(candidates)), sites]
+    return job.family.random_codes(job.need_data().subset(members), rng)
 
 
 def _seeds(job: Job, points, others, count: int, how: str, rng) -> list[int]:
@@ -300,9 +305,13 @@ def finetune(job: Job) -> None:
 
 def snap(job: Job) -> None:
     """Put prototypes on their nearest training samples of their class."""
+    settle_on_samples(job, job.unlocked())
+
+
+def settle_on_samples(job: Job, positions: Positions) -> None:
+    """Put some prototypes on their nearest training samples of their class."""
     data = job.need_data()
     family = job.family
-    positions = job.unlocked()
     codes = family.class_codes()
     missing = np.setdiff1d(codes[positions], data.y)
     if len(missing):
@@ -320,19 +329,7 @@ def snap(job: Job) -> None:
             memory.set_targets(job.model, {job.ids_of(positions[[row]])[0]: None})
     family.move(positions, found)
     job.touched = job.ids_of(positions)
-    rows = data.rows[index]
-    family.replace_entries(
-        positions,
-        {
-            **sources_of(
-                job.model, job.X, rows, sites, family.boxes_of(sites, positions)
-            ),
-            "prototype_indices_": rows,
-            "prototype_sample_labels_": job.model.classes_[data.y[index]],
-            "projection_distance_": family.distances(found, positions),
-        },
-    )
-    family.read()
+    _name_sources(job, positions, index, sites, family.distances(found, positions))
 
 
 def simplify(job: Job) -> None:

@@ -83,6 +83,8 @@ class Ball:
 class Cap:
     r"""Constraint on the angle: :math:`\cos(p, e) \ge c`; the length stays.
 
+    Of prototypes (M, D) of several parts, every part keeps to it by itself.
+
     Parameters
     ----------
     center : ndarray
@@ -111,7 +113,10 @@ class Cap:
 
     def project(self, p: Array, slack: float = 0.0) -> Array:
         """Return the admissible point nearest to p of the same length."""
-        if self.reached(p) >= self.cosine:
+        if p.ndim > 1:
+            parts = [part.project(row, slack) for part, row in self._parts(p)]
+            return np.stack(parts)
+        if self.reached(p) >= self.cosine or not self.center.any():
             return p
         length = float(np.linalg.norm(p))
         axis = self.center / np.linalg.norm(self.center)
@@ -132,13 +137,22 @@ class Cap:
         return self.reached(p) >= self.cosine
 
     def reached(self, p: Array) -> float:
-        """Return the cosine of a point and the item."""
+        """Return the cosine of a point and the item, the least one of parts."""
+        if p.ndim > 1:
+            found = [part.reached(row) for part, row in self._parts(p)]
+            present = self.center.any(axis=-1)
+            return min(np.array(found)[present].tolist(), default=1.0)
         norms = float(np.linalg.norm(p) * np.linalg.norm(self.center))
         return float((p * self.center).sum()) / norms if norms > 0 else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain arrays and numbers."""
         return {"kind": self.kind, "center": self.center, "cosine": self.cosine}
+
+    def _parts(self, p: Array) -> list[tuple[Cap, Array]]:
+        """Return each part of a point with its own cap."""
+        rows = zip(self.center, p, strict=True)
+        return [(Cap(center, self.cosine), row) for center, row in rows]
 
 
 Constraint = Ball | Cap

@@ -65,7 +65,7 @@ class EditingFamily:
     """
 
     #: "euclidean" (balls) or "cosine" (caps): the constraint of soft replacements.
-    geometry: ClassVar[str] = "euclidean"
+    geometry: str = "euclidean"
     #: Whether class scores are sums over prototypes, each of which can be left out.
     additive: ClassVar[bool] = True
     #: Operations that mean nothing here, with the reason.
@@ -234,8 +234,64 @@ class EditingFamily:
         """Return the class codes of labels, which must be known."""
         return np.asarray(self.model._label_codes(X, y))
 
-    def check_sites(self, X: Any, sites: NDArray[np.int64]) -> None:
-        """Raise where no prototype may come from sites of items."""
+    @property
+    def has_sites(self) -> bool:
+        """Whether an item is one of several sites of a sample."""
+        return bool(self.module.encoder.n_sites > 1)
+
+    def item_codes(
+        self, data: TrainingData, sites: Any, anchors: NDArray[np.bool_]
+    ) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64] | None]:
+        """Return what samples stand for as items.
+
+        Parameters
+        ----------
+        data : TrainingData
+            The m samples.
+
+        sites : object
+            Which sites the user means; None: those that match the anchors best.
+
+        anchors : ndarray of bool of shape (m, P)
+            Prototypes by which sites are chosen.
+
+        Returns
+        -------
+        codes : ndarray of shape (m, ...)
+            In latent space.
+
+        places : ndarray of shape (m,) or (m, M)
+            Their sites.
+
+        boxes : ndarray or None
+            Pixels, where they are not those of the sites.
+        """
+        candidates = self.candidates(data)
+        if sites is None:
+            places = self.choose_sites(candidates, anchors)
+        else:
+            places = np.resize(np.asarray(sites, dtype=np.int64), len(candidates))
+            if (places < 0).any() or (places >= candidates.shape[1]).any():
+                raise ValueError(
+                    f"sites must be in the range [0, {candidates.shape[1]}). Got "
+                    f"{sites!r}."
+                )
+        return candidates[np.arange(len(candidates)), places], places, None
+
+    def random_codes(
+        self, data: TrainingData, rng: np.random.RandomState
+    ) -> NDArray[Any]:
+        """Return codes (n, ...) of one random site of each sample."""
+        candidates = self.candidates(data)
+        sites = rng.randint(candidates.shape[1], size=len(candidates))
+        return candidates[np.arange(len(candidates)), sites]
+
+    def alike(self, data: TrainingData) -> NDArray[np.float64]:
+        """Return similarities (n, P) of samples to prototypes, those of best sites."""
+        candidates = self.candidates(data)
+        m, n_sites = candidates.shape[:2]
+        flat = self.similarity(candidates.reshape(m * n_sites, *candidates.shape[2:]))
+        return np.asarray(flat.reshape(m, n_sites, -1).max(axis=1))
 
     def source_codes(
         self,
@@ -247,6 +303,20 @@ class EditingFamily:
         """Return codes (m, ...) of the sites of samples that prototypes come from."""
         found = site_embeddings(self.module, data, index, sites)
         return np.asarray(found.cpu().numpy())
+
+    def places_of(
+        self,
+        data: TrainingData,
+        index: NDArray[np.int64],
+        sites: NDArray[np.int64],
+        positions: NDArray[np.int64],
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        """Return sites (m,) or (m, M) and boxes of what prototypes come from.
+
+        `index` and `sites` are numbers of the samples in the data and the sites that
+        :meth:`nearest` has found.
+        """
+        return sites, self.boxes_of(sites, positions)
 
     def boxes_of(
         self, sites: NDArray[np.int64], positions: NDArray[np.int64]
@@ -283,13 +353,6 @@ class EditingFamily:
         z = np.asarray(codes, dtype=np.float64).reshape(len(codes), -1)
         squared = ((z[:, None, :] - p) ** 2).sum(axis=2)
         return np.asarray(1.0 / (1.0 + squared))
-
-    def alike(self, data: TrainingData) -> NDArray[np.float64]:
-        """Return similarities (n, P) of samples to prototypes, those of best sites."""
-        candidates = self.candidates(data)
-        m, n_sites = candidates.shape[:2]
-        flat = self.similarity(candidates.reshape(m * n_sites, *candidates.shape[2:]))
-        return np.asarray(flat.reshape(m, n_sites, -1).max(axis=1))
 
     def duplicates(self) -> NDArray[np.int64]:
         """Return pairs (m, 2) of positions of prototypes of one place, ordered."""
@@ -414,6 +477,13 @@ class EditingFamily:
         if not self.model._encodes:
             with torch.no_grad():
                 self.module.prototypes[..., torch.from_numpy(mask)] = 0.0
+
+    def resettle(self, job: Any) -> None:
+        """React to what samples look like now that some of it is forbidden.
+
+        Called after :meth:`forbid_features` or :meth:`forbid_sites` for prototypes
+        that are codes of samples.
+        """
 
     def forbid_sites(
         self, boxes: NDArray[np.int64], labels: NDArray[np.int64] | None

@@ -17,14 +17,18 @@ def forbid(job: Job) -> None:
     """Note what is forbidden and let the family act on it."""
     model, arguments = job.model, job.request.arguments
     entry = resolve(model, new_entry(arguments))
+    known = memory.edit_state(model)["forbidden"]
     if entry["features"] is not None:
         _forbid_features(job, entry)
     else:
         labels = entry["labels"]
         codes = None if labels is None else job.label_codes(labels, len(labels))
+        # Samples are read anew: some of them is hidden from now on.
+        memory.update(model, forbidden=[*known, entry])
+        job.load_data()
         job.family.forbid_sites(np.asarray(entry["boxes"], dtype=np.int64), codes)
-    known = memory.edit_state(model)["forbidden"]
     memory.update(model, forbidden=[*known, entry])
+    job.family.resettle(job)
     job.family.read()
 
 
@@ -160,6 +164,24 @@ def held_mask(entries: list[Mapping[str, Any]], model: Any) -> NDArray[np.bool_]
         return None
     mask = np.zeros(model.n_features_in_, dtype=bool)
     mask[features] = True
+    return mask
+
+
+def held_pixels(
+    entries: list[Mapping[str, Any]], model: Any
+) -> NDArray[np.bool_] | None:
+    """Return which pixels are held constant, (H, W): forbidden to all classes."""
+    boxes = [
+        box
+        for entry in entries
+        if entry["labels"] is None
+        for box in entry["boxes"] or ()
+    ]
+    if not boxes:
+        return None
+    mask = np.zeros(model._input_shape[1:], dtype=bool)
+    for top, left, bottom, right in boxes:
+        mask[top:bottom, left:right] = True
     return mask
 
 

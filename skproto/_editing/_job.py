@@ -128,6 +128,9 @@ class Job:
             self.X, self.data = self.family.labelled(
                 request.X, request.y, request.sample_weight
             )
+            counted = np.flatnonzero(self.data.weight > 0)
+            if len(counted) < len(self.data):
+                self.data = self.data.subset(counted)
 
     def repair_data(self) -> TrainingData:
         """Return the data of the repair, with the items where they count as samples."""
@@ -219,28 +222,18 @@ class Job:
         raw = as_samples(given, self.model)
         X = self.model._check_input(raw)
         data = self.family.plain_data(X)
-        candidates = self.family.candidates(data)
-        if sites is None:
-            if anchors is None:
-                anchors = np.ones((1, len(self.model.prototype_ids_)), dtype=bool)
-            if len(anchors) != len(candidates):
-                anchors = anchors.any(axis=0)[None].repeat(len(candidates), axis=0)
-            places = self.family.choose_sites(candidates, anchors)
-            if candidates.shape[1] > 1:
-                self.notes.append(
-                    f"no site was given; the best-matching sites {places.tolist()} "
-                    "were taken"
-                )
-        else:
-            places = np.resize(np.asarray(sites, dtype=np.int64), len(candidates))
-            if (places < 0).any() or (places >= candidates.shape[1]).any():
-                raise ValueError(
-                    f"sites must be in the range [0, {candidates.shape[1]}). Got "
-                    f"{sites!r}."
-                )
-        codes = candidates[np.arange(len(candidates)), places]
-        self.family.check_sites(X, places)
-        return Items(codes, places, X, np.asarray(X[:] if X.ndim > 2 else _dense(X)))
+        if anchors is None:
+            anchors = np.ones((1, len(self.model.prototype_ids_)), dtype=bool)
+        if len(anchors) != len(data):
+            anchors = anchors.any(axis=0)[None].repeat(len(data), axis=0)
+        codes, places, boxes = self.family.item_codes(data, sites, anchors)
+        if sites is None and self.family.has_sites:
+            self.notes.append(
+                f"no site was given; the best-matching sites {places.tolist()} were "
+                "taken"
+            )
+        raw = np.asarray(X[:] if X.ndim > 2 else _dense(X))
+        return Items(codes, places, X, raw, boxes)
 
     def item_sources(self, items: Items, labels: NDArray[np.int64], positions):
         """Return the entries of attributes for prototypes that are items.

@@ -13,7 +13,7 @@ from skproto._editing import _history as history
 from skproto._editing import _memory as memory
 from skproto._editing._driver import apply_edit
 from skproto._editing._family import EditingFamily, UneditableFamily
-from skproto._editing._forbidding import held_mask, resolve_all
+from skproto._editing._forbidding import held_mask, held_pixels, resolve_all
 
 
 class EditingMixin:
@@ -58,6 +58,11 @@ class EditingMixin:
     def _held_features(self) -> NDArray[np.bool_] | None:
         """Features of a table that are held constant, (f,); None for none."""
         return held_mask(memory.edit_state(self)["forbidden"], self)
+
+    @property
+    def _held_pixels(self) -> NDArray[np.bool_] | None:
+        """Pixels of images that are held constant, (H, W); None for none."""
+        return held_pixels(memory.edit_state(self)["forbidden"], self)
 
     def _forget_edits(self) -> None:
         """Drop edits for a new fit, with a warning where something was forbidden."""
@@ -394,10 +399,14 @@ class EditingMixin:
 
         region : tuple, list or ndarray, default=None
             Pixels of images: a box (top, left, bottom, right), a list of boxes, or a
-            mask of bool. No part that sees them may be a prototype or be like one.
+            mask of bool. They are held at the mean of their channel inside the model,
+            so that nothing depends on them; no part that lies on one of them may be a
+            prototype or be like one.
 
         labels : list, default=None
-            Classes whose prototypes are meant, of a region only; None: all.
+            Classes whose prototypes are meant, of a region only; None: all. With
+            labels the pixels stay as they are: the prototypes of these classes keep
+            off the parts that lie on them.
 
         **settings : object
             ``on_fit=True`` makes later fits of this estimator keep to it as well; see

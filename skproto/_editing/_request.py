@@ -50,7 +50,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "relabel": ("label", "allow_empty_class"),
     "reweight": ("weights", "lock"),
     "merge": (),
-    "simplify": ("function", "items", "min_similarity"),
+    "simplify": ("function", "items", "sites", "min_similarity"),
     "lock": (),
     "unlock": (),
     "snap": (),

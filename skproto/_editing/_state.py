@@ -88,7 +88,8 @@ def build_module(model: Any, config: Mapping[str, Any], arrays: Mapping[str, Any
     Parameters
     ----------
     model : estimator
-        Its present module lends a copy of its encoder.
+        Its present module lends a copy of its encoder, and of what else its class names
+        in `shared_parts`.
 
     config : mapping
         Arguments of the constructor of the module.
@@ -97,7 +98,9 @@ def build_module(model: Any, config: Mapping[str, Any], arrays: Mapping[str, Any
         All its parameters and buffers.
     """
     old = model._module
-    module = type(old)(**config, encoder=copy.deepcopy(old.encoder))
+    names = getattr(type(old), "shared_parts", ("encoder",))
+    parts = {name: copy.deepcopy(getattr(old, name)) for name in names}
+    module = type(old)(**config, **parts)
     module.load_state_dict({k: torch.as_tensor(v) for k, v in arrays.items()})
     return module.to(old.prototypes).eval()
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    MetaEstimatorMixin,
+    TransformerMixin,
+    clone,
+)
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skproto._editing import _memory as memory
 from skproto._editing._forbidding import new_entry
 from skproto.operations._functions import apply_by_content
-from skproto.utils._sklearn import check_sample_weight
 
 # What an edit that forbids something says about itself.
 FORBIDS = ("features", "region", "labels")
@@ -29,7 +33,9 @@ def _has(name: str):
     return check
 
 
-class EditedEstimator(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class EditedEstimator(
+    MetaEstimatorMixin, ClassifierMixin, TransformerMixin, BaseEstimator
+):
     """Fit a prototype classifier and edit it, every time anew.
 
     Edits of a fitted estimator are lost when it is cloned or fitted again, as in
@@ -133,9 +139,6 @@ class EditedEstimator(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             model.fit(X, y)
         else:
             model.fit(X, y, sample_weight=sample_weight)
-            sample_weight = check_sample_weight(
-                sample_weight, np.empty((len(sample_weight), 1)), dtype=np.float64
-            )
         later = [edit for edit in edits if not _forbids(edit)]
         apply_by_content(model, later, X, y, sample_weight)
         self.estimator_ = model
@@ -233,6 +236,23 @@ class EditedEstimator(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self.estimator_.transform(X)
 
+    @available_if(_has("get_feature_names_out"))
+    def get_feature_names_out(self, input_features=None):
+        """Names of the columns of :meth:`transform`.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Not used.
+
+        Returns
+        -------
+        names : ndarray of str
+            One for each prototype.
+        """
+        check_is_fitted(self)
+        return self.estimator_.get_feature_names_out(input_features)
+
     @available_if(_has("explain"))
     def explain(self, X):
         """Explain predictions by cases.
@@ -267,6 +287,7 @@ class EditedEstimator(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         inner = self._inner().__sklearn_tags__()
         tags.input_tags = inner.input_tags
         tags.classifier_tags = inner.classifier_tags
+        tags.transformer_tags = inner.transformer_tags
         return tags
 
 

@@ -40,6 +40,10 @@ def pair_evidence(outputs, module, codes: np.ndarray) -> dict[str, np.ndarray]:
     winner = runner_up = np.zeros(n_samples, dtype=int)
     for code in range(n_classes):
         own = labels == code
+        if not own.any():
+            # Nothing speaks for a class that has lost its prototypes.
+            bias[:, code] = outputs["scores"][:, code]
+            continue
         nearest = np.where(own, squared, np.inf).argmin(axis=1)
         other = np.where(own, np.inf, squared).argmin(axis=1)
         predicted = codes == code

@@ -67,18 +67,16 @@ def shallow(cls, **parameters):
 NO_WEIGHTS = frozenset({"reweight"})
 
 CASES = [
-    Case("rbf", shallow(RBFClassifier), head="linear"),
-    Case("rbf-relevance", shallow(RBFClassifier, metric="relevance"), head="linear"),
-    Case("rbf-convex", shallow(RBFClassifier, head="convex"), head="normalized"),
+    Case("rbf", shallow(RBFClassifier, metric="relevance"), head="linear"),
     Case("rbf-mlp", shallow(RBFClassifier, encoder="mlp"), head="linear"),
-    Case("cbc", shallow(CBCClassifier), head="normalized"),
-    Case("cbc-concepts", shallow(CBCClassifier, n_reasonings=2), head="normalized"),
+    Case("rbf-convex", shallow(RBFClassifier, head="convex"), head="normalized"),
+    Case("cbc", shallow(CBCClassifier, n_reasonings=2), head="normalized"),
     Case(
         "cbc-original",
         shallow(CBCClassifier, reasoning="original"),
         refused=frozenset({"add", "reweight", "merge"}),
     ),
-    Case("glvq", shallow(GLVQClassifier), refused=NO_WEIGHTS),
+    Case("glvq", shallow(GLVQClassifier, metric="relevance"), refused=NO_WEIGHTS),
     Case(
         "glvq-local", shallow(GLVQClassifier, metric="local-matrix"), refused=NO_WEIGHTS
     ),

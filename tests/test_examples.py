@@ -14,11 +14,15 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 def run(name, folder):
     """Run a script with warnings as errors; return what it prints."""
+    return python(str(EXAMPLES / name), str(folder), folder=folder)
+
+
+def python(*arguments, folder):
+    """Run Python with warnings as errors; return what it prints."""
     pytest.importorskip("matplotlib", reason="examples draw with matplotlib")
     pytest.importorskip("jinja2", reason="examples write HTML with Jinja2")
-    command = [sys.executable, "-W", "error", str(EXAMPLES / name), str(folder)]
     result = subprocess.run(
-        command,
+        [sys.executable, "-W", "error", *arguments],
         env={**os.environ, "MPLBACKEND": "Agg", "PYTHONIOENCODING": "utf-8"},
         cwd=folder,
         capture_output=True,
@@ -30,11 +34,35 @@ def run(name, folder):
     return result.stdout
 
 
-def assert_picture(path):
+# Run a script as the gallery does, then save the pictures that it has drawn.
+DRAW = """
+import runpy, sys
+from pathlib import Path
+import matplotlib.pyplot as plt
+plt.rcParams["figure.max_open_warning"] = 0
+script, folder = sys.argv[1:]
+sys.argv = [script]
+runpy.run_path(script, run_name="__main__")
+for number in plt.get_fignums():
+    plt.figure(number).savefig(Path(folder) / f"{number}.png", dpi=100)
+"""
+
+
+def drawn(name, folder):
+    """Run a script with warnings as errors; return its text, check its pictures."""
+    text = python("-c", DRAW, str(EXAMPLES / name), str(folder), folder=folder)
+    pictures = sorted(Path(folder).glob("*.png"))
+    assert pictures, "the script draws nothing"
+    for picture in pictures:
+        assert_picture(picture, size=150)
+    return text
+
+
+def assert_picture(path, size=400):
     from matplotlib.image import imread
 
     pixels = imread(path)
-    assert min(pixels.shape[:2]) > 400
+    assert min(pixels.shape[:2]) > size
     assert pixels[..., :3].std() > 0.05, "the picture is blank"
 
 
@@ -138,10 +166,62 @@ def test_encoder_of_ones_own(tmp_path):
     assert_picture(tmp_path / "frozen.png")
 
 
+# What a script has to say, as patterns; a group is a number, and the least it may be.
+SAYS = {
+    "plot_compare_similarity.py": [(r"^(?:log_l2|exp_l2|cosine) +(0\.\d+) ", 0.95)],
+    "plot_lvq_relevances.py": [
+        (r"^accuracy with the (?:plain|learned) distance +(0\.\d+)$", 0.93),
+        (r"^  margin: +relative distance -(\d\.\d+) ", 0.0),
+    ],
+    "plot_metrics.py": [
+        (r"^accuracy +(\d\.\d+) ", 0.95),
+        (r"^ +\d  +0\.\d  +(\d\.\d+) .* <- chosen$", 0.9),
+    ],
+    "plot_persistence.py": [
+        (r"^the probabilities are the same bits: True$", None),
+        (r"^TypeError: .*Unknown", None),
+    ],
+    "plot_protovit.py": [
+        (r"^test accuracy (0\.\d+)$", 0.9),
+        (r"found here at rows", None),
+    ],
+    "plot_text_pipeline.py": [
+        (r"^\d+ words, accuracy (\d\.\d+)$", 0.9),
+        (r"^goes to: (?:billing|delivery)$", None),
+    ],
+    "plot_tree_paths.py": [
+        (r"^accuracy (0\.\d+)$", 0.6),
+        (r"^accuracy of the paths alone (0\.\d+)$", 0.55),
+    ],
+}
+# These have tests of their own.
+TOLD_ABOVE = {
+    "plot_autoencoder.py",
+    "plot_grid_search.py",
+    "plot_image_parts.py",
+    "plot_pretrained_encoder.py",
+    "plot_quickstart.py",
+}
+OTHERS = sorted({path.name for path in EXAMPLES.glob("*.py")} - TOLD_ABOVE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHERS)
+def test_runs_and_draws(name, tmp_path):
+    text = drawn(name, tmp_path)
+    for pattern, least in SAYS.get(name, ()):
+        found = re.findall(pattern, text, re.M)
+        assert found, f"{name} does not say {pattern}"
+        assert least is None or min(map(float, found)) >= least, (pattern, found)
+
+
+def test_there_are_twelve_examples():
+    assert len(list(EXAMPLES.glob("plot_*.py"))) >= 12
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda p: p.name)
 def test_examples_are_gallery_scripts(path):
     text = path.read_text(encoding="utf-8")
     assert path.name.startswith("plot_")
     assert re.match(r'"""\n\S.*\n=+\n\n', text)
     assert "\n# %%\n" in text
-    assert path.name in Path(__file__).read_text(encoding="utf-8")

@@ -1,8 +1,12 @@
 """Configuration of the documentation build, which needs no network."""
 
 import inspect
+import sys
+from pathlib import Path
 
 import skproto
+
+sys.path.insert(0, str(Path(__file__).parent))  # for gallery_order
 
 project = "skproto"
 author = "The skproto developers"
@@ -11,6 +15,8 @@ release = skproto.__version__
 version = release
 
 extensions = [
+    "matplotlib.sphinxext.plot_directive",
+    "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -21,14 +27,26 @@ extensions = [
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "_templates", "auto_examples/**/*.ipynb"]
+source_suffix = {".rst": "restructuredtext"}
 html_theme = "pydata_sphinx_theme"
 html_title = "skproto"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
 html_theme_options = {
     "navbar_end": ["theme-switcher"],
     "secondary_sidebar_items": ["page-toc"],
+    "show_prev_next": False,
 }
-html_sidebars = {page: [] for page in ("index", "install", "auto_examples/*")}
+html_sidebars = {
+    page: [] for page in ("index", "install", "tutorial", "auto_examples/*")
+}
 html_show_sourcelink = False
+
+# Pictures of the tutorial, drawn by the code that is shown.
+plot_formats = [("png", 110)]
+plot_html_show_formats = False
+plot_html_show_source_link = False
+plot_include_source = True
 
 autosummary_generate = True
 autodoc_typehints = "none"
@@ -49,8 +67,11 @@ numpydoc_validation_checks = {
 # Torch parts are documented by their class: the methods of modules are all alike.
 numpydoc_validation_exclude = {
     r"^skproto\.base\.PrototypeClassifier$",
-    r"^skproto\.nn\.\w+\.\w+",
+    r"^skproto\.(nn|training)\.\w+\.\w+",
 }
+
+# Formulas are TeX in rst; the included Markdown has links to its own headings.
+myst_heading_anchors = 3
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
@@ -60,6 +81,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_examples",
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("skproto",),
+    "within_subsection_order": "gallery_order.order",
     "min_reported_time": 1_000_000,
     "show_memory": False,
     "write_computation_times": False,

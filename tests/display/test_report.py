@@ -3,6 +3,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -27,8 +28,12 @@ from skproto.networks import (
     PrototypeAutoencoderClassifier,
     ProtoViTClassifier,
 )
-from skproto.shallow import CBCClassifier, GLVQClassifier, GMLVQClassifier
-from skproto.shallow import RBFClassifier as RBF
+from skproto.shallow import (
+    CBCClassifier,
+    GLVQClassifier,
+    GMLVQClassifier,
+    RBFClassifier,
+)
 from skproto.trees import ProtoTreeClassifier, ProtoTreeEnsembleClassifier
 from skproto.utils import all_estimators
 
@@ -92,7 +97,9 @@ def forest():
 
 @pytest.fixture(scope="module")
 def rbf():
-    return RBF(max_epochs=15, random_state=0).fit(IRIS.data[::2], IRIS.target[::2])
+    return RBFClassifier(max_epochs=15, random_state=0).fit(
+        IRIS.data[::2], IRIS.target[::2]
+    )
 
 
 def written(tmp_path, model, X, y, **options):
@@ -243,7 +250,7 @@ def test_pipelines_that_mix_features_show_what_they_were_given(tmp_path):
     steps = make_column_transformer(
         (OneHotEncoder(sparse_output=False), ["colour"]), (StandardScaler(), ["size"])
     )
-    rbf = RBF(n_prototypes_per_class=2, **FAST)
+    rbf = RBFClassifier(n_prototypes_per_class=2, **FAST)
     model = make_pipeline(steps, rbf).fit(frame, y)
     page = written(tmp_path, model, frame, y)
     assert page.data["given"] == ["size", "colour"]
@@ -253,7 +260,7 @@ def test_pipelines_that_mix_features_show_what_they_were_given(tmp_path):
     ]
     case = next(case for case in page.data["cases"] if case["i"] == "103")
     assert case["o"] == ["3", "blue"]
-    rotated = make_pipeline(PCA(random_state=0), RBF(**FAST))
+    rotated = make_pipeline(PCA(random_state=0), RBFClassifier(**FAST))
     page = written(
         tmp_path, rotated.fit(IRIS.data, IRIS.target), IRIS.data, IRIS.target
     )
@@ -265,7 +272,7 @@ def test_texts_show_their_words(tmp_path):
     good, bad = "a sweet ripe plum", "a sour green plum"
     texts = [f"{good} {i}" if i % 2 else f"{bad} {i}" for i in range(40)]
     y = np.arange(40) % 2
-    model = make_pipeline(TfidfVectorizer(), RBF(**FAST)).fit(texts, y)
+    model = make_pipeline(TfidfVectorizer(), RBFClassifier(**FAST)).fit(texts, y)
     page = written(tmp_path, model, texts, y, source_texts=texts)
     assert page.data["unit"] == "text"
     for case in page.data["cases"]:
@@ -317,7 +324,7 @@ def test_trees_tell_paths_and_probabilities(tmp_path, forest):
         assert case["k"] == [tree.path[i] for tree in shown.trees]
         assert case["l"] == pytest.approx(1000 * shown.similarities[i], abs=1)
         for tree, path in zip(trees, case["k"], strict=True):
-            for node, child in zip(path, path[1:], strict=False):
+            for node, child in pairwise(path):
                 k = tree["prototype"][node]
                 expected = tree["right" if case["l"][k] > 500 else "left"][node]
                 assert child == expected or abs(case["l"][k] - 500) <= 1
@@ -352,7 +359,6 @@ def test_searches_and_relevances(tmp_path):
 def test_same_seed_same_page(tmp_path, rbf):
     pages = [written(tmp_path, rbf, IRIS.data, IRIS.target) for _ in range(2)]
     assert pages[0].html == pages[1].html
-    assert pages[0].html.isprintable() or "\x00" not in pages[0].html
 
 
 def test_colour_images_and_abstentions(tmp_path):
@@ -394,13 +400,13 @@ def test_what_does_not_fit_is_told(change, message, tmp_path, rbf):
 def test_models_that_cannot_be_shown_are_told(tmp_path):
     target = tmp_path / "page.html"
     other = LogisticRegression(max_iter=1000).fit(IRIS.data, IRIS.target)
-    with pytest.raises(TypeError, match="fitted classifier of skproto.*Logistic"):
+    with pytest.raises(TypeError, match=r"fitted classifier of skproto.*Logistic"):
         report(other, IRIS.data, IRIS.target, target)
     coder = PrototypeAutoencoder(**FAST).fit(IRIS.data)
     with pytest.raises(TypeError, match="Got PrototypeAutoencoder"):
         report(coder, IRIS.data, IRIS.target, target)
     with pytest.raises(NotFittedError):
-        report(RBF(), IRIS.data, IRIS.target, target)
+        report(RBFClassifier(), IRIS.data, IRIS.target, target)
+    model = GLVQClassifier(**FAST).fit(IRIS.data, IRIS.target)
     with pytest.raises(TypeError, match="texts must be a sequence of str"):
-        model = GLVQClassifier(**FAST).fit(IRIS.data, IRIS.target)
         report(model, IRIS.data, IRIS.target, target, texts="abc")

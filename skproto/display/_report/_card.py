@@ -133,7 +133,7 @@ def _training(model: Any) -> str:
         if len(phases) > 1:
             parts.append(f"phases {', '.join(phases)}")
     if "dur" in history:
-        parts.append(f"{number(history['dur'].sum(), 2)} s")
+        parts.append(f"{number(history['dur'].sum(), 2)}\u00a0s")
     return "; ".join(parts)
 
 

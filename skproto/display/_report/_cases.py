@@ -52,8 +52,7 @@ class CaseBook:
         self.entries: list[dict[str, Any]] = []
         self.notes: list[str] = []
         self.similarities = np.zeros((0, 0))
-        self.higher_is_nearer = True
-        self.thumbnails: list[int] = []
+        self.nearness = np.zeros((0, 0))
         self._read()
 
     def _read(self) -> None:
@@ -61,13 +60,13 @@ class CaseBook:
         for rows, shown in explanations(self.subject, self.order):
             if shown.places is not None and self.limits is not None:
                 shown.places.limits = self.limits
-            found.append(np.asarray(shown.similarities, dtype=np.float32))
-            self.higher_is_nearer = shown.similarity_name != "squared distance"
+            found.append((np.asarray(shown.similarities), _nearness(shown)))
             wide = self._dense(rows) if self._needs_dense else None
             for i, row in enumerate(rows.tolist()):
                 own = None if wide is None else wide[i]
                 self.entries.append(self._entry(shown, i, row, own))
-        self.similarities = np.concatenate(found)
+        self.similarities = np.concatenate([similar for similar, _ in found])
+        self.nearness = np.concatenate([near for _, near in found])
 
     @property
     def _needs_dense(self) -> bool:
@@ -146,6 +145,16 @@ class CaseBook:
         scale = np.ones(len(dense)) if table.scale is None else table.scale
         scale = np.where(scale > 0, scale, 1.0)
         return {"w": telling(dense[None], center, scale, words=self._in_words)[0]}
+
+
+def _nearness(shown: Any) -> np.ndarray:
+    """Return how near each prototype is to each case, the larger the nearer."""
+    # Of many cases the prototype of a node is all but certainly present.
+    by_distance = isinstance(shown, TreeExplanation | EnsembleExplanation)
+    if by_distance and shown.distances is not None:
+        return -np.asarray(shown.distances, dtype=float)
+    similar = np.asarray(shown.similarities, dtype=float)
+    return -similar if shown.similarity_name == "squared distance" else similar
 
 
 def _family(shown: Any, i: int) -> dict[str, Any]:

@@ -75,10 +75,9 @@ def prototype_entries(
 
 def _use(book: CaseBook, labels: np.ndarray) -> tuple[list[Any], dict[str, Any]]:
     """Return the nearest cases of each prototype, and how it is used in the cases."""
-    similar = book.similarities if book.higher_is_nearer else -book.similarities
+    similar, shown = book.nearness, book.similarities
     true = book.subject.codes[book.order]
     order = np.argsort(-similar, axis=0, kind="stable")
-    shown = book.similarities
     nearest = [
         [order[:N_NEAR, k].tolist(), digits(shown[order[:N_NEAR, k], k])]
         for k in range(similar.shape[1])

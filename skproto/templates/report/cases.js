@@ -47,8 +47,8 @@ function caseValues(entry) {
     parts.push(tellingTable(entry.w, words ? "Its strongest words" : "What it stands out by", words ? "word" : "feature"));
   }
   if (entry.o) {
-    parts.push(h("table", { class: "plain" }, h("caption", {}, "As it was given"),
-      h("tbody", {}, entry.o.map((value, f) => h("tr", {}, h("th", { scope: "row" }, data.given[f]), h("td", { class: "number" }, value))))));
+    parts.push(h("div", { class: "scroll", role: "region", "aria-label": "As it was given", tabindex: "0" }, h("table", { class: "plain" }, h("caption", {}, "As it was given"),
+      h("tbody", {}, entry.o.map((value, f) => h("tr", {}, h("th", { scope: "row" }, data.given[f]), h("td", { class: "number" }, value)))))));
   }
   if (!parts.length) return null;
   return h("div", { class: "values" }, parts);

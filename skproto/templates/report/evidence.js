@@ -89,10 +89,10 @@ function featureTable(columns, caption) {
 function tellingTable(pairs, caption, title) {
   if (!pairs || !pairs.length) return null;
   const largest = Math.max(...pairs.map(([, value]) => Math.abs(value))) || 1;
-  return h("table", { class: "plain" }, h("caption", {}, caption),
+  return h("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" }, h("table", { class: "plain" }, h("caption", {}, caption),
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, title), h("th", { scope: "col", class: "number" }, "value"), h("td"))),
     h("tbody", {}, pairs.map(([f, value]) => h("tr", {}, h("th", { scope: "row" }, data.features.name[f]),
-      h("td", { class: "number" }, num(value)), h("td", { class: "track" }, bar(Math.abs(value) / largest, "other"))))));
+      h("td", { class: "number" }, num(value)), h("td", { class: "track" }, bar(Math.abs(value) / largest, "other")))))));
 }
 
 // Text with the words marked that count: those shared with prototypes that speak for it.

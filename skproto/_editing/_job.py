@@ -266,7 +266,9 @@ def as_samples(given: Any, model: Any) -> Any:
         return given
     array = np.asarray(given)
     shape = model._input_shape
-    one = array.ndim == len(shape) and array.shape[-1] == shape[-1]
-    flat = array.ndim == 1 or (len(shape) == 3 and array.ndim == 2)
-    single_map = flat and array.shape[-2:] == shape[-2:] if len(shape) == 3 else flat
-    return array[None] if one or single_map or array.ndim == 1 else array
+    if len(shape) == 3:
+        # Images of one channel come without its axis, and flattened ones as rows.
+        one = array.shape in (shape, shape[1:]) or array.ndim == 1
+    else:
+        one = array.ndim == len(shape)
+    return array[None] if one else array

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from skproto._editing import (
     EditingFamily,
+    EditNotSupported,
     HeadFit,
     HeadRules,
     LinearProblem,
@@ -77,6 +78,18 @@ class ShallowFamily(EditingFamily):
     def most_similar(self, X: Any) -> NDArray[np.int64]:
         """Return the position of the nearest prototype of each sample."""
         return np.asarray(self.model._most_similar(X))
+
+    def forbid_sites(
+        self, boxes: NDArray[np.int64], labels: NDArray[np.int64] | None
+    ) -> None:
+        """Leave it to the scaling, which hides the pixels from the encoder."""
+        if labels is not None:
+            raise EditNotSupported(
+                "forbid",
+                self.name,
+                "all its prototypes see the same pixels; forbid the region to all "
+                "classes.",
+            )
 
     def append_entries(self, values: dict[str, Any]) -> None:
         """Append entries; those of learned arrays follow when the module is read."""

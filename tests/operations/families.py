@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_digits, load_iris
 
 from skproto.shallow import (
     CBCClassifier,
@@ -27,6 +27,9 @@ X_IRIS, y_iris = (
     X_IRIS[::3],
     np.array(["setosa", "versicolor", "virginica"])[y_iris[::3]],
 )
+
+X_DIGITS, y_digits = load_digits(n_class=3, return_X_y=True)
+X_DIGITS, y_digits = X_DIGITS[:48].reshape(-1, 8, 8), y_digits[:48]
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,20 @@ CASES = [
     ),
     Case("gmlvq", shallow(GMLVQClassifier), refused=NO_WEIGHTS),
     Case("rslvq", shallow(RSLVQClassifier), refused=NO_WEIGHTS | {"merge"}),
+    Case(
+        "glvq-images",
+        shallow(GLVQClassifier, pretrain_epochs=0, max_epochs=2, lr=0.01),
+        X_DIGITS,
+        y_digits,
+        refused=NO_WEIGHTS,
+    ),
+    Case(
+        "rbf-images",
+        shallow(RBFClassifier, pretrain_epochs=0, max_epochs=2, lr=0.01),
+        X_DIGITS,
+        y_digits,
+        head="linear",
+    ),
 ]
 
 
@@ -117,7 +134,10 @@ def arguments_of(case: Case, model: Any, op: str) -> tuple[Any, dict[str, Any]]:
         "lock": (first, {}),
         "unlock": (first, {}),
         "snap": (None, {}),
-        "forbid": (None, {"features": [1]}),
+        "forbid": (
+            None,
+            {"features": [1]} if np.ndim(case.X) == 2 else {"region": (0, 0, 3, 3)},
+        ),
     }
     chosen, given = arguments[op]
     return chosen, {**given, **case.arguments.get(op, {})}

@@ -37,7 +37,9 @@ def case_name(table: PrototypeTable, k: int, *, label: bool = True) -> str:
 
 
 def source(table: PrototypeTable, k: int) -> str:
-    """Name the row or image behind a prototype."""
+    """Name the row or image behind a prototype, or that a user gave it."""
+    if table.indices[k] < 0:
+        return f"the {unit(table)} given by the user as prototype {table.ids[k]}"
     return f"training {unit(table)} {table.indices[k]}"
 
 
@@ -74,7 +76,8 @@ def short_case(table: PrototypeTable, k: int) -> str:
     """Name a prototype on a picture: two or three words."""
     row = int(table.indices[k])
     if table.is_case[k]:
-        return f"{unit(table)} {row}"
+        given = f"given {unit(table)}, prototype {table.ids[k]}"
+        return f"{unit(table)} {row}" if row >= 0 else given
     near = f", near {unit(table)} {row}" if row >= 0 else ""
     return f"learned {table.ids[k]}{near}"
 

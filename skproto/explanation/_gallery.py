@@ -53,7 +53,7 @@ def tile_name(table: PrototypeTable, k: int) -> list[str]:
     start = ["decoded"] if own is not None and own.decoded is not None else []
     row = int(table.indices[k])
     if table.is_case[k]:
-        return [*start, f"image {row}"]
+        return [*start, f"image {row}" if row >= 0 else "given image"]
     return [*start, f"near image {row}" if row >= 0 else "learned"]
 
 

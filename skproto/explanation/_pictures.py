@@ -247,11 +247,12 @@ def input_picture(shown: Any, i: int, k: int | None, values: Range) -> Picture |
 def source_picture(table: PrototypeTable, k: int, values: Range) -> Picture | None:
     """Return the picture of the training image behind a prototype."""
     own = table.places
-    if own is None or own.images is None or table.indices[k] < 0:
+    row = int(table.indices[k])
+    if own is None or own.images is None or (row < 0 and not table.is_case[k]):
         return None
-    caption = f"image {table.indices[k]}" if table.is_case[k] else "nearest image"
-    if not table.is_case[k]:
-        caption += f" {table.indices[k]}"
+    caption = f"image {row}" if table.is_case[k] else f"nearest image {row}"
+    if row < 0:
+        caption = "given image"
     place = source_place(table, k)
     name = source(table, k)
     alt = f"{name[0].upper()}{name[1:]}" + (f", {place} marked" if place else "")

@@ -291,6 +291,14 @@ def test_items_as_codes_and_as_samples_weigh_in(model):
     assert more > 0.01
 
 
+def test_explanations_say_that_a_case_was_given(model):
+    model.add_prototypes(X[7], "setosa", weight=30.0)
+    text = str(model.explain(X[7:8]))
+    assert "like the row given by the user as prototype 6 (setosa)" in text
+    assert "training row -1" not in text
+    assert "given by the user" in str(model.explain_global())
+
+
 def test_frames_and_series_are_items():
     import pandas as pd
 

@@ -114,7 +114,7 @@ function treeMap() {
   const height = 28 + deepest * 34;
   const words = `Map of the tree: ${plural(leaves, "leaf").replace("leafs", "leaves")}, ${deepest} questions deep at most. You are ${plural(walk.path.length - 1, "answer")} deep.`;
   return h("figure", { class: "map" }, h("div", { class: "scroll", role: "region", "aria-label": "Map of the tree", tabindex: "0" },
-    s("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": words }, lines, nodes)),
+    s("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": words, class: leaves <= 24 ? "small" : null }, lines, nodes)),
   h("figcaption", {}, "No goes left, yes goes right; squares are leaves. ", h("span", { class: "key walked" }, "your path"),
     walk.follows === null ? null : [", ", h("span", { class: "key own" }, `path of case ${cases[walk.follows].i}`)], "."));
 }

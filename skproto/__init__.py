@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import skproto.trees as trees
     import skproto.utils as utils
     from skproto.base import PrototypeClassifier
+    from skproto.display import report
     from skproto.explanation import Explanation, GlobalExplanation
     from skproto.networks import (
         DeformableProtoPNetClassifier,
@@ -86,6 +87,7 @@ __all__ = [
     "nn",
     "operations",
     "persistence",
+    "report",
     "robustness",
     "shallow",
     "training",
@@ -134,6 +136,7 @@ _HOMES = {
     "RBFClassifier": "shallow",
     "RSLVQClassifier": "shallow",
     "TesNetClassifier": "networks",
+    "report": "display",
 }
 
 

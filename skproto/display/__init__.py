@@ -10,6 +10,7 @@ from skproto.display._certified import CertifiedAccuracyDisplay
 from skproto.display._embedding import EmbeddingDisplay
 from skproto.display._explained import ExplanationDisplay, PrototypeDisplay
 from skproto.display._reasoning import ReasoningDisplay
+from skproto.display._report import report
 from skproto.display._training import TrainingDisplay
 from skproto.display._tree import TreeDisplay
 
@@ -21,4 +22,5 @@ __all__ = [
     "ReasoningDisplay",
     "TrainingDisplay",
     "TreeDisplay",
+    "report",
 ]

@@ -101,8 +101,7 @@ def report(
     --------
     >>> from tempfile import TemporaryDirectory
     >>> from sklearn.datasets import load_iris
-    >>> from skproto import GLVQClassifier
-    >>> from skproto.display._report import report
+    >>> from skproto import GLVQClassifier, report
     >>> X, y = load_iris(return_X_y=True, as_frame=True)
     >>> model = GLVQClassifier(random_state=0).fit(X[::2], y[::2])
     >>> with TemporaryDirectory() as folder:

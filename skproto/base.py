@@ -39,6 +39,12 @@ class PrototypeClassifier(FittingMixin, PrototypePredictor):
     See Also
     --------
     skproto.utils.estimator_checks.check_prototype_estimator : Checks the promises.
+
+    Examples
+    --------
+    >>> from skproto import GLVQClassifier, PrototypeClassifier
+    >>> issubclass(GLVQClassifier, PrototypeClassifier)
+    True
     """
 
     _module_class: ClassVar[type[torch.nn.Module]]

@@ -46,6 +46,12 @@ class EditRejected(ValueError):
 
     report : EditReport
         What the edit would have done.
+
+    Examples
+    --------
+    >>> from skproto.operations import EditRejected
+    >>> print(EditRejected("accuracy would fall from 0.97 to 0.64.", report=None))
+    accuracy would fall from 0.97 to 0.64.
     """
 
     def __init__(self, message: str, report: Any):

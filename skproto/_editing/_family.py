@@ -62,6 +62,12 @@ class EditingFamily:
     ----------
     model : estimator
         Fitted.
+
+    Examples
+    --------
+    >>> from skproto.operations import EditingFamily
+    >>> EditingFamily.geometry
+    'euclidean'
     """
 
     #: "euclidean" (balls) or "cosine" (caps): the constraint of soft replacements.

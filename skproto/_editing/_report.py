@@ -71,6 +71,16 @@ class EditReport:
 
     notes : list of str
         Remarks, such as a duplicate or a site that was chosen.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skproto import RBFClassifier
+    >>> X, y = load_iris(return_X_y=True, as_frame=True)
+    >>> model = RBFClassifier(2, random_state=0).fit(X, y)
+    >>> edited = model.remove_prototypes([0], dry_run=True)  # an EditReport
+    >>> edited.operation, edited.ids_before, edited.ids_after
+    ('remove', [0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5])
     """
 
     operation: str
@@ -100,6 +110,16 @@ class EditReport:
         found = {f.name: getattr(self, f.name) for f in fields(self)}
         plain: dict[str, Any] = json_safe(found)
         return plain
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EditReport:
+        """Return the report that :meth:`to_dict` wrote."""
+        pairs = {
+            name: tuple(_number(v) for v in values[name])
+            for name in ("accuracy", "comprehensiveness", "sufficiency", "radius")
+        }
+        pairs["recall"] = tuple(values["recall"])
+        return cls(**{**values, **pairs, "changed": _number(values["changed"])})
 
     def __str__(self) -> str:
         lines = [f"{self.operation} on {self.family}, repair: {self.repair}"]
@@ -132,6 +152,10 @@ class EditReport:
         return "\n".join(lines)
 
     __repr__ = __str__
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _line(name: str, pair: tuple[float, float]) -> str:

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import skproto.attributes as attributes
     import skproto.display as display
     import skproto.explanation as explanation
     import skproto.metrics as metrics
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
     import skproto.nn as nn
     import skproto.operations as operations
     import skproto.persistence as persistence
+    import skproto.perturb as perturb
     import skproto.robustness as robustness
     import skproto.shallow as shallow
     import skproto.training as training
     import skproto.trees as trees
     import skproto.utils as utils
+    from skproto.attributes import explain_attributes
     from skproto.base import PrototypeClassifier
     from skproto.display import report
     from skproto.explanation import Explanation, GlobalExplanation
@@ -80,13 +83,16 @@ __all__ = [
     "RSLVQClassifier",
     "TesNetClassifier",
     "__version__",
+    "attributes",
     "display",
+    "explain_attributes",
     "explanation",
     "metrics",
     "networks",
     "nn",
     "operations",
     "persistence",
+    "perturb",
     "report",
     "robustness",
     "shallow",
@@ -97,6 +103,7 @@ __all__ = [
 
 _SUBMODULES = frozenset(
     {
+        "attributes",
         "display",
         "explanation",
         "metrics",
@@ -104,6 +111,7 @@ _SUBMODULES = frozenset(
         "nn",
         "operations",
         "persistence",
+        "perturb",
         "robustness",
         "shallow",
         "training",
@@ -136,6 +144,7 @@ _HOMES = {
     "RBFClassifier": "shallow",
     "RSLVQClassifier": "shallow",
     "TesNetClassifier": "networks",
+    "explain_attributes": "attributes",
     "report": "display",
 }
 

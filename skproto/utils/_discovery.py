@@ -7,8 +7,11 @@ from importlib import import_module
 from types import ModuleType
 
 # Packages of parts: what they hold is used by estimators and is none itself, although
-# a skorch net derives from scikit-learn's BaseEstimator.
-_PARTS = frozenset({"nn", "operations", "training", "utils"})
+# a skorch net derives from scikit-learn's BaseEstimator; explainers of attributes are
+# made of a fitted estimator.
+_PARTS = frozenset(
+    {"attributes", "nn", "operations", "perturb", "training", "utils"}
+)
 
 
 def all_estimators() -> list[tuple[str, type]]:

@@ -9,9 +9,7 @@ from types import ModuleType
 # Packages of parts: what they hold is used by estimators and is none itself, although
 # a skorch net derives from scikit-learn's BaseEstimator; explainers of attributes are
 # made of a fitted estimator.
-_PARTS = frozenset(
-    {"attributes", "nn", "operations", "perturb", "training", "utils"}
-)
+_PARTS = frozenset({"attributes", "nn", "operations", "perturb", "training", "utils"})
 
 
 def all_estimators() -> list[tuple[str, type]]:

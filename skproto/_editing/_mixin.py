@@ -14,6 +14,7 @@ from skproto._editing import _memory as memory
 from skproto._editing._driver import apply_edit
 from skproto._editing._family import EditingFamily, UneditableFamily
 from skproto._editing._forbidding import held_mask, held_pixels, resolve_all
+from skproto._editing._report import EditReport
 
 
 class EditingMixin:
@@ -40,6 +41,12 @@ class EditingMixin:
         check_is_fitted(self)
         log: list[dict[str, Any]] = vars(self).get("_edits", {}).get("log", [])
         return log
+
+    @property
+    def edit_report_(self) -> EditReport | None:
+        """Report of the last edit in `edit_log_`; None where there is none."""
+        log = self.edit_log_
+        return EditReport.from_dict(log[-1]["report"]) if log else None
 
     @property
     def edit_snapshots_(self) -> list[dict[str, Any]]:

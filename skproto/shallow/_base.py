@@ -15,6 +15,7 @@ from skproto import _placing as placing
 from skproto._fitting import keeps_state_on_error
 from skproto._projection import nearest_sites, site_embeddings
 from skproto.base import PrototypeClassifier
+from skproto.shallow._editing import ignore_features
 from skproto.training import AtStart, Phase, TrainingData, chunks, select_rows
 from skproto.utils import _parameters as rules
 from skproto.utils._initialization import start_class_prototypes, start_prototypes
@@ -125,6 +126,11 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
         with torch.no_grad():
             return encoder(scaled)[:, 0].numpy().astype(np.float64)
 
+    def _forbid_in_module(self, module) -> None:
+        held = self._held_features
+        if held is not None and not self._encodes:
+            ignore_features(module.metric, held)
+
     # -- training ----------------------------------------------------------------------
 
     def _phases(self) -> list[Phase]:
@@ -214,6 +220,18 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
         ValueError
             If `y` holds labels that were not seen in `fit`, or lacks the class of a
             prototype.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import GLVQClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = GLVQClassifier(1, random_state=0).fit(X, y)
+        >>> model = model.project(X, y)
+        >>> model.projection_distance_.max().item()
+        0.0
+        >>> bool((model.prototypes_[0] == X[model.prototype_indices_[0]]).all())
+        True
         """
         X, data = self._labelled(X, y)
         self._check_eligible(data.y)

@@ -18,6 +18,7 @@ from skproto._editing import (
     resized_module,
     solve_linear,
 )
+from skproto.nn.lvq import LVQMetric
 from skproto.nn.similarity import RBFKernel
 from skproto.shallow._pairs import fit_temperature
 from skproto.shallow._reasoning_fit import ReasoningProblem, solve_reasoning
@@ -105,6 +106,23 @@ class ShallowFamily(EditingFamily):
             **values,
         }
         super().append_entries(values)
+
+
+    def forbid_features(self, mask: NDArray[np.bool_]) -> None:
+        """Put the coordinates of forbidden features to 0, and their relevance."""
+        super().forbid_features(mask)
+        if not self.model._encodes:
+            ignore_features(self.module.metric, mask)
+
+
+@torch.no_grad()
+def ignore_features(metric: LVQMetric, mask: NDArray[np.bool_]) -> None:
+    """Give features no part in a metric; the others share what they had."""
+    held = torch.from_numpy(mask)
+    if metric.metric == "relevance":
+        metric.logits[held] = metric.logits.min() - ABSENT
+    elif metric.metric != "euclidean":
+        metric.matrix[..., held] = 0.0
 
 
 class _Sites(torch.nn.Module):

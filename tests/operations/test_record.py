@@ -383,3 +383,22 @@ def test_finding_prototypes(model):
     assert find_prototypes(model, rule="learned") == [0, 1, 2, 3, 4, 5]
     with pytest.raises(ValueError, match="rule must be"):
         find_prototypes(model, rule="ugly")
+
+
+def test_the_last_report_is_at_hand(model):
+    assert model.edit_report_ is None
+    model.remove_prototypes(0, X=X, y=y)
+    report = model.edit_report_
+    assert report.to_dict() == model.edit_log_[-1]["report"]
+    assert report.accuracy[0] == pytest.approx(accuracy(CASE.model))
+
+
+def test_a_forbidden_feature_has_no_relevance(model):
+    model.forbid(features=[3], X=X, y=y)
+    assert model.relevances_[3] < 1e-9
+    assert model.relevances_.sum() == pytest.approx(1.0, rel=1e-5)
+    kept = edit(CASE.model, "forbid", features=[3], on_fit=True).fit(X, y)
+    assert kept.relevances_[3] < 1e-9
+    with pytest.warns(UserWarning, match="fit forgets"):
+        model.fit(X, y)
+    assert model.relevances_[3] > 1e-3

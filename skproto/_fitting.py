@@ -121,6 +121,17 @@ class FittingMixin(EditingMixin, EncodingMixin, CallbackSupportMixin):
         -------
         self : object
             The fitted estimator.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import GLVQClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> weight = np.where(y == 0, 2.0, 1.0)
+        >>> model = GLVQClassifier(1, random_state=0).fit(X, y, sample_weight=weight)
+        >>> model.prototypes_.shape
+        (3, 4)
         """
         self._check_parameters()
         passed = (X, y, sample_weight)

@@ -184,6 +184,15 @@ class PrototypePredictor(
         -------
         y : ndarray of shape (n_samples,)
             Predicted labels; ties go to the class that comes first in `classes_`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import GLVQClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = GLVQClassifier(1, random_state=0).fit(X, y)
+        >>> model.predict(X[[0, 75]])
+        array([0, 1])
         """
         outputs = self._forward(self._check_input(X), self._score_keys)
         return self.classes_[self._codes(outputs)]
@@ -200,6 +209,15 @@ class PrototypePredictor(
         -------
         proba : ndarray of shape (n_samples, n_classes)
             Probabilities in the order of `classes_`; rows sum to 1.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import GLVQClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = GLVQClassifier(1, random_state=0).fit(X, y)
+        >>> model.predict_proba(X[:2]).sum(axis=1).round(6).tolist()
+        [1.0, 1.0]
         """
         outputs = self._forward(self._check_input(X), self._score_keys)
         return self._probabilities(outputs)
@@ -216,6 +234,16 @@ class PrototypePredictor(
         -------
         scores : ndarray of shape (n_samples,) or (n_samples, n_classes)
             With two classes one value, positive where the second class is predicted.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import GLVQClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = GLVQClassifier(1, random_state=0).fit(X, y)
+        >>> scores = model.decision_function(X)
+        >>> scores.shape, bool((scores.argmax(axis=1) == model.predict(X)).all())
+        ((150, 3), True)
         """
         scores = self._forward(self._check_input(X), ("scores",))["scores"]
         return self._as_decision(scores)
@@ -247,6 +275,15 @@ class PrototypePredictor(
         -------
         activations : ndarray of shape (n_samples, n_prototypes)
             Activations, in the order of `prototypes_`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import GLVQClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = GLVQClassifier(1, random_state=0).fit(X, y)
+        >>> model.transform(X).shape  # samples, prototypes
+        (150, 3)
         """
         X = self._check_input(X)
         activations = self._forward(X, ("activations",))["activations"]
@@ -274,6 +311,16 @@ class PrototypePredictor(
         ------
         TypeError
             If the estimator was fitted to a table.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from skproto import ProtoPNetClassifier
+        >>> X, y = load_digits(n_class=2, return_X_y=True)
+        >>> X = X.reshape(-1, 8, 8)
+        >>> model = ProtoPNetClassifier(1, max_epochs=4, random_state=0).fit(X, y)
+        >>> model.similarity_maps(X[:5]).shape  # samples, prototypes, rows, columns
+        (5, 2, 4, 4)
         """
         X = self._check_input(X)
         if len(self._input_shape) == 1:
@@ -299,6 +346,18 @@ class PrototypePredictor(
             Contributions of the prototypes to every class score;
             ``explanation.contributions.sum(axis=1) + explanation.bias`` equals
             :meth:`decision_function`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import GLVQClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = GLVQClassifier(1, random_state=0).fit(X, y)
+        >>> case = model.explain(X[:2])
+        >>> case.verify()
+        >>> total = case.contributions.sum(axis=1) + case.bias
+        >>> bool(abs(total - model.decision_function(X[:2])).max() < 1e-5)
+        True
         """
         index = X.index if hasattr(X, "iloc") else None
         X = self._check_input(X)
@@ -348,6 +407,16 @@ class PrototypePredictor(
         -------
         explanation : GlobalExplanation
             Prototypes in the user's units and how they are weighed.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import GLVQClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = GLVQClassifier(1, random_state=0).fit(X, y)
+        >>> whole = model.explain_global()
+        >>> whole.to_frame()["label"].tolist()
+        [0, 1, 2]
         """
         check_is_fitted(self)
         return self._global_explanation_class(

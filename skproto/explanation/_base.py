@@ -206,17 +206,48 @@ class Explanation(EvidenceDisplay):
 
     @property
     def contributions(self) -> np.ndarray:
-        """Contributions to the decision: (n, U) for two classes, else (n, U, K)."""
+        """Contributions to the decision: (n, U) for two classes, else (n, U, K).
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import RBFClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = RBFClassifier(1, random_state=0).fit(X, y)
+        >>> model.explain(X[:2]).contributions.shape  # samples, units, classes
+        (2, 3, 3)
+        """
         return self._margin(self.class_contributions)
 
     @property
     def bias(self) -> np.ndarray:
-        """Bias of the decision: (n,) for two classes, else (n, K)."""
+        """Bias of the decision: (n,) for two classes, else (n, K).
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import RBFClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = RBFClassifier(1, random_state=0).fit(X, y)
+        >>> model.explain(X[:2]).bias.shape  # samples, classes
+        (2, 3)
+        """
         return self._margin(self.class_bias)
 
     @property
     def decision(self) -> np.ndarray:
-        """What `decision_function` returns: (n,) for two classes, else (n, K)."""
+        """What `decision_function` returns: (n,) for two classes, else (n, K).
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import RBFClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = RBFClassifier(1, random_state=0).fit(X, y)
+        >>> decision = model.explain(X[:2]).decision
+        >>> bool(abs(decision - model.decision_function(X[:2])).max() < 1e-5)
+        True
+        """
         return self._margin(self.scores)
 
     def _margin(self, values: np.ndarray) -> np.ndarray:
@@ -247,6 +278,20 @@ class Explanation(EvidenceDisplay):
         ValueError
             If a number does not follow from the others; names the sample and the
             class.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import RBFClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = RBFClassifier(1, random_state=0).fit(X, y)
+        >>> case = model.explain(X[:2])
+        >>> case.verify()
+        >>> case.scores[0, 0] += 1.0
+        >>> case.verify()
+        Traceback (most recent call last):
+            ...
+        ValueError: ...
         """
         ids = self.prototypes.ids
         names = {"n": self.sample_index, "K": self.classes, "P": ids}
@@ -277,6 +322,16 @@ class Explanation(EvidenceDisplay):
         -------
         frame : pandas DataFrame
             Columns name the sample, the unit and the class, then give the evidence.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import RBFClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = RBFClassifier(1, random_state=0).fit(X, y)
+        >>> frame = model.explain(X[:2]).to_frame()
+        >>> len(frame)  # 2 samples, 3 prototypes, 3 classes
+        18
         """
         import pandas as pd
 
@@ -324,6 +379,16 @@ class Explanation(EvidenceDisplay):
         ------
         ValueError
             If no places are known.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from skproto import ProtoPNetClassifier
+        >>> X, y = load_digits(n_class=2, return_X_y=True)
+        >>> X = X.reshape(-1, 8, 8)
+        >>> model = ProtoPNetClassifier(1, max_epochs=4, random_state=0).fit(X, y)
+        >>> model.explain(X[:2]).place_frame().columns.tolist()[:4]
+        ['sample', 'prototype', 'training_row', 'site']
         """
         return place_frame(self)
 
@@ -334,6 +399,17 @@ class Explanation(EvidenceDisplay):
         -------
         content : dict
             Ready for `json.dumps`; NaN and infinities are None.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import RBFClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = RBFClassifier(1, random_state=0).fit(X, y)
+        >>> import json
+        >>> text = json.dumps(model.explain(X[:2]).to_dict())
+        >>> text.startswith("{")
+        True
         """
         content = {"type": type(self).__name__, **plain(self)}
         return {**content, "decision": plain(self.decision)}

@@ -84,5 +84,15 @@ class SampleDisplay:
 
         IndexError
             If there is no such sample.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import RBFClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = RBFClassifier(1, random_state=0).fit(X, y)
+        >>> ax = model.explain(X[:2]).plot(sample=1)
+        >>> ax.get_xlabel()
+        'contribution to the class score'
         """
         return self[sample]._draw(ax)

@@ -110,6 +110,15 @@ class GlobalExplanation:
             often it wins, its weights where the head is linear, then its features by
             name. A feature that is called as one of the first columns gets
             `` (feature)`` appended.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import RBFClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = RBFClassifier(1, random_state=0).fit(X, y)
+        >>> model.explain_global().to_frame().shape[0]  # one row for each prototype
+        3
         """
         import pandas as pd
 
@@ -147,6 +156,17 @@ class GlobalExplanation:
         -------
         content : dict
             Ready for `json.dumps`; NaN and infinities are None.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import RBFClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = RBFClassifier(1, random_state=0).fit(X, y)
+        >>> import json
+        >>> text = json.dumps(model.explain_global().to_dict())
+        >>> text.startswith("{")
+        True
         """
         return {"type": type(self).__name__, **plain(self)}
 
@@ -275,6 +295,16 @@ class GlobalExplanation:
 
         ValueError
             If the prototypes have no values in the user's units.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import RBFClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = RBFClassifier(1, random_state=0).fit(X, y)
+        >>> ax = model.explain_global().plot()
+        >>> bool(ax.figure.axes)
+        True
         """
         if has_pictures(self):
             return self._draw_gallery(ax)

@@ -205,6 +205,16 @@ class PairExplanation(Explanation):
         frame : pandas DataFrame
             Columns `sample`, `feature`, `value`, `winner_value`, `runner_up_value` (the
             three in the user's units, where known) and `difference`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import GLVQClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = GLVQClassifier(1, random_state=0).fit(X, y)
+        >>> frame = model.explain(X[:1]).feature_frame()
+        >>> len(frame)  # 4 features
+        4
         """
         import pandas as pd
 
@@ -375,6 +385,15 @@ class PairGlobalExplanation(GlobalExplanation):
         -------
         frame : pandas DataFrame
             Columns `feature` and `relevance`; empty where the metric has none.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import GMLVQClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = GMLVQClassifier(1, random_state=0).fit(X, y)
+        >>> model.explain_global().relevance_frame().columns.tolist()
+        ['feature', 'relevance']
         """
         import pandas as pd
 

@@ -260,6 +260,16 @@ class ReasoningGlobalExplanation(GlobalExplanation):
             Columns `prototype`, `training_row`, `class`, `component_prior`,
             `requiredness`, `presence` and `absence` (their products: the reasoning
             probabilities).
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import CBCClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = CBCClassifier(1, random_state=0).fit(X, y)
+        >>> frame = model.explain_global().reasoning_frame()
+        >>> len(frame) > 0
+        True
         """
         import pandas as pd
 

@@ -246,6 +246,16 @@ class TreeExplanation(Explanation):
             Columns `sample`, `step`, `node`, `prototype`, `training_row`, `distance`,
             `radius` (the two only where known), `probability`, the place in the sample
             where known, and `present`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import ProtoTreeClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = ProtoTreeClassifier(depth=2, max_epochs=8, random_state=0).fit(X, y)
+        >>> frame = model.explain(X[:2]).path_frame()
+        >>> frame.columns.tolist()[:4]
+        ['sample', 'step', 'node', 'prototype']
         """
         import pandas as pd
 

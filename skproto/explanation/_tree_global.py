@@ -123,6 +123,15 @@ class TreeGlobalExplanation(GlobalExplanation):
         -------
         text : str
             The absent side comes first.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import ProtoTreeClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = ProtoTreeClassifier(depth=2, max_epochs=8, random_state=0).fit(X, y)
+        >>> "training row" in model.explain_global().to_text()
+        True
         """
         return self._lines(marks=True)
 
@@ -155,6 +164,16 @@ class TreeGlobalExplanation(GlobalExplanation):
             Columns `node`, `left`, `right` (-1 at the leaves), `prototype`,
             `training_row` (-1 at the leaves), `leaf` (-1 at inner nodes),
             `training_mass` and `classes` (those favoured at or below the node).
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import ProtoTreeClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = ProtoTreeClassifier(depth=2, max_epochs=8, random_state=0).fit(X, y)
+        >>> frame = model.explain_global().node_frame()
+        >>> len(frame) == 2 * model.get_n_leaves() - 1
+        True
         """
         import pandas as pd
 

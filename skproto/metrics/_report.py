@@ -54,6 +54,16 @@ class PrototypeReport:
         -------
         frame : pandas DataFrame
             NaN where a number was not asked for or makes no sense.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import GLVQClassifier
+        >>> from skproto.metrics import prototype_report
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = GLVQClassifier(1, random_state=0).fit(X, y)
+        >>> "accuracy" in prototype_report(model, X, y, random_state=0).to_frame().index
+        True
         """
         import pandas as pd
 

@@ -88,6 +88,17 @@ class AutoencoderBase(AutoencoderCodes):
         ValueError
             If `y` holds labels that were not seen in `fit`, or lacks the class of a
             prototype.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import PrototypeAutoencoderClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = PrototypeAutoencoderClassifier(3, max_epochs=4, random_state=0)
+        >>> _ = model.fit(X, y)
+        >>> model = model.project(X, y)
+        >>> model.projection_distance_.max().item()
+        0.0
         """
         X, data = self._labelled(X, y)
         missing = np.setdiff1d(self.prototype_labels_, y)
@@ -121,6 +132,16 @@ class AutoencoderBase(AutoencoderCodes):
         -------
         self : object
             The estimator with other `head_weights_`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import PrototypeAutoencoderClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = PrototypeAutoencoderClassifier(3, max_epochs=4, random_state=0)
+        >>> _ = model.fit(X, y)
+        >>> bool(model.refit_head(X, y).score(X, y) > 0.6)
+        True
         """
         _, data = self._labelled(X, y, sample_weight)
         module = copy.deepcopy(self._module)
@@ -155,6 +176,16 @@ class AutoencoderBase(AutoencoderCodes):
         ------
         ValueError
             If no prototype would be left.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import PrototypeAutoencoderClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = PrototypeAutoencoderClassifier(6, max_epochs=4, random_state=0)
+        >>> _ = model.fit(X, y)
+        >>> len(model.prune().prototypes_) <= 6
+        True
         """
         check_is_fitted(self)
         if threshold is None:

@@ -34,6 +34,16 @@ class AutoencoderCodes(AutoencoderFit):
         -------
         Z : ndarray of shape (n_samples, n_dimensions)
             Codes, in the space of `prototypes_`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import PrototypeAutoencoderClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = PrototypeAutoencoderClassifier(3, max_epochs=4, random_state=0)
+        >>> _ = model.fit(X, y)
+        >>> model.encode(X).shape[0]
+        150
         """
         X = self._check_input(X)
         return self._forward(X, run=lambda x: {"z": self._module.encode(x)})["z"]
@@ -50,6 +60,16 @@ class AutoencoderCodes(AutoencoderFit):
         -------
         X : ndarray of shape (n, n_features) or (n, n_channels, height, width)
             Samples in the user's units, float64.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import PrototypeAutoencoderClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = PrototypeAutoencoderClassifier(3, max_epochs=4, random_state=0)
+        >>> _ = model.fit(X, y)
+        >>> model.inverse_transform(model.encode(X[:2])).shape
+        (2, 4)
         """
         check_is_fitted(self)
         Z = np.asarray(Z, dtype=np.float32)
@@ -80,6 +100,16 @@ class AutoencoderCodes(AutoencoderFit):
 height, width)
             What the decoder makes of each prototype, in the user's units. It is a
             rendering and no training sample; those are in `prototype_samples_`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import PrototypeAutoencoderClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = PrototypeAutoencoderClassifier(3, max_epochs=4, random_state=0)
+        >>> _ = model.fit(X, y)
+        >>> model.decode_prototypes().shape
+        (3, 4)
         """
         check_is_fitted(self)
         return self._decoded(self._module.prototypes.detach().cpu().numpy())
@@ -96,6 +126,16 @@ height, width)
         -------
         X : ndarray of the same shape
             What the code keeps of the samples, in the user's units.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import PrototypeAutoencoderClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = PrototypeAutoencoderClassifier(3, max_epochs=4, random_state=0)
+        >>> _ = model.fit(X, y)
+        >>> model.reconstruct(X[:2]).shape
+        (2, 4)
         """
         shape = np.shape(X)
         X = self._check_input(X)
@@ -120,6 +160,16 @@ height, width)
         -------
         error : ndarray of shape (n_samples,)
             Squared error, summed over features or pixels, in the space of the model.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import PrototypeAutoencoderClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = PrototypeAutoencoderClassifier(3, max_epochs=4, random_state=0)
+        >>> _ = model.fit(X, y)
+        >>> model.reconstruction_error(X).shape
+        (150,)
         """
         return self._errors(self._check_input(X))
 
@@ -146,6 +196,17 @@ height, width)
         -------
         score : ndarray of shape (n_samples,)
             Squared distance of the code to the nearest prototype.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import PrototypeAutoencoderClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = PrototypeAutoencoderClassifier(3, max_epochs=4, random_state=0)
+        >>> _ = model.fit(X, y)
+        >>> near, far = model.outlier_score(X).mean(), model.outlier_score(9 * X).mean()
+        >>> bool(far > near)
+        True
         """
         return self._squared_distances(self._check_input(X)).min(axis=1)
 
@@ -166,6 +227,16 @@ height, width)
         D : ndarray of shape (n_samples, n_prototypes)
             Squared distances D; with ``transform_output="similarity"``
             ``exp(-D / bandwidth_)``. In the order of `prototypes_`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import PrototypeAutoencoderClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = PrototypeAutoencoderClassifier(3, max_epochs=4, random_state=0)
+        >>> _ = model.fit(X, y)
+        >>> model.transform(X).shape  # samples, prototypes
+        (150, 3)
         """
         if self.transform_output == "similarity":
             return super().transform(X)

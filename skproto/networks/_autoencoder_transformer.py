@@ -282,6 +282,15 @@ class PrototypeAutoencoder(
         -------
         self : object
             The fitted estimator.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import PrototypeAutoencoder
+        >>> X, _ = load_iris(return_X_y=True)
+        >>> model = PrototypeAutoencoder(3, max_epochs=4, random_state=0).fit(X)
+        >>> model.prototypes_.shape[0]
+        3
         """
         settings = self.get_params(deep=False)
         if settings["init"] == "samples":
@@ -328,6 +337,15 @@ class PrototypeAutoencoder(
         D : ndarray of shape (n_samples, n_prototypes)
             Squared distances D; with ``transform_output="similarity"``
             ``exp(-D / bandwidth_)``.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import PrototypeAutoencoder
+        >>> X, _ = load_iris(return_X_y=True)
+        >>> model = PrototypeAutoencoder(3, max_epochs=4, random_state=0).fit(X)
+        >>> model.transform(X).shape  # samples, prototypes
+        (150, 3)
         """
         X = self._ready(X)
         self._engine.transform_output = self.transform_output
@@ -345,6 +363,15 @@ class PrototypeAutoencoder(
         -------
         Z : ndarray of shape (n_samples, n_dimensions)
             Codes, in the space of `prototypes_`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import PrototypeAutoencoder
+        >>> X, _ = load_iris(return_X_y=True)
+        >>> model = PrototypeAutoencoder(3, max_epochs=4, random_state=0).fit(X)
+        >>> model.encode(X).shape[0]
+        150
         """
         return self._engine.encode(self._ready(X))
 
@@ -360,6 +387,15 @@ class PrototypeAutoencoder(
         -------
         X : ndarray of shape (n, n_features) or (n, n_channels, height, width)
             Samples in the user's units, float64.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import PrototypeAutoencoder
+        >>> X, _ = load_iris(return_X_y=True)
+        >>> model = PrototypeAutoencoder(3, max_epochs=4, random_state=0).fit(X)
+        >>> model.inverse_transform(model.encode(X[:2])).shape
+        (2, 4)
         """
         check_is_fitted(self)
         return self._engine.inverse_transform(Z)
@@ -376,6 +412,15 @@ class PrototypeAutoencoder(
         -------
         X : ndarray of the same shape
             What the code keeps of the samples, in the user's units.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import PrototypeAutoencoder
+        >>> X, _ = load_iris(return_X_y=True)
+        >>> model = PrototypeAutoencoder(3, max_epochs=4, random_state=0).fit(X)
+        >>> model.reconstruct(X[:2]).shape
+        (2, 4)
         """
         return self._engine.reconstruct(self._ready(X))
 
@@ -391,6 +436,15 @@ class PrototypeAutoencoder(
         -------
         error : ndarray of shape (n_samples,)
             In the space of the model.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import PrototypeAutoencoder
+        >>> X, _ = load_iris(return_X_y=True)
+        >>> model = PrototypeAutoencoder(3, max_epochs=4, random_state=0).fit(X)
+        >>> model.reconstruction_error(X).shape
+        (150,)
         """
         return self._engine.reconstruction_error(self._ready(X))
 
@@ -406,6 +460,16 @@ class PrototypeAutoencoder(
         -------
         score : ndarray of shape (n_samples,)
             Larger for samples unlike those of the fit.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import PrototypeAutoencoder
+        >>> X, _ = load_iris(return_X_y=True)
+        >>> model = PrototypeAutoencoder(3, max_epochs=4, random_state=0).fit(X)
+        >>> near, far = model.outlier_score(X).mean(), model.outlier_score(9 * X).mean()
+        >>> bool(far > near)
+        True
         """
         return self._engine.outlier_score(self._ready(X))
 
@@ -417,6 +481,15 @@ class PrototypeAutoencoder(
         X : ndarray of shape (n_prototypes, n_features) or (n_prototypes, n_channels, \
 height, width)
             In the user's units.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import PrototypeAutoencoder
+        >>> X, _ = load_iris(return_X_y=True)
+        >>> model = PrototypeAutoencoder(3, max_epochs=4, random_state=0).fit(X)
+        >>> model.decode_prototypes().shape
+        (3, 4)
         """
         check_is_fitted(self)
         return self._engine.decode_prototypes()

@@ -120,6 +120,17 @@ class PartPrototypeClassifier(PartFinishing):
         ValueError
             If `y` holds labels that were not seen in `fit`, or lacks the class of a
             prototype.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from skproto import ProtoPNetClassifier
+        >>> X, y = load_digits(n_class=2, return_X_y=True)
+        >>> X = X.reshape(-1, 8, 8)
+        >>> model = ProtoPNetClassifier(1, max_epochs=4, random_state=0).fit(X, y)
+        >>> model = model.project(X[:100], y[:100]).refit_head(X, y)
+        >>> bool((model.prototype_indices_ < 100).all())
+        True
         """
         X, data = self._labelled(X, y)
         module = copy.deepcopy(self._module)
@@ -166,6 +177,16 @@ class PartPrototypeClassifier(PartFinishing):
         -------
         self : object
             The estimator; `prototype_ids_` tells which prototypes are left.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from skproto import ProtoPNetClassifier
+        >>> X, y = load_digits(n_class=2, return_X_y=True)
+        >>> X = X.reshape(-1, 8, 8)
+        >>> model = ProtoPNetClassifier(3, max_epochs=4, random_state=0).fit(X, y)
+        >>> len(model.prune(X, y).prototypes_) <= 6
+        True
         """
         if not rules.integer(1).accepts(n_neighbors):
             raise ValueError(
@@ -233,6 +254,16 @@ class PartPrototypeClassifier(PartFinishing):
         -------
         self : object
             The estimator; nothing but the head has changed.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from skproto import ProtoPNetClassifier
+        >>> X, y = load_digits(n_class=2, return_X_y=True)
+        >>> X = X.reshape(-1, 8, 8)
+        >>> model = ProtoPNetClassifier(1, max_epochs=4, random_state=0).fit(X, y)
+        >>> bool(model.refit_head(X, y).score(X, y) > 0.9)
+        True
         """
         _, data = self._labelled(X, y)
         self.net_ = self._make_prediction_net(copy.deepcopy(self._module))

@@ -519,6 +519,15 @@ class CBCClassifier(RBFNetworkClassifier):
         -------
         self : object
             The estimator with fewer prototypes; those left keep their ids.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import CBCClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = CBCClassifier(2, random_state=0).fit(X, y)
+        >>> len(model.prune(threshold=0.05).prototypes_) <= 6
+        True
         """
         check_is_fitted(self)
         if self.reasoning == "original":

@@ -126,6 +126,16 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
         ValueError
             If the method or the units are unknown, the norm is below 1, a label of
             `y` was not seen in `fit`, or the encoder is not linear.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import GLVQClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = GLVQClassifier(1, random_state=0).fit(X, y)
+        >>> radius = model.certify(X)
+        >>> radius.shape, bool((radius >= 0).all())
+        ((150,), True)
         """
         X = self._check_input(X)
         method = self._check_method(method)
@@ -181,6 +191,16 @@ class CertifiedPrototypeClassifier(ShallowPrototypeClassifier):
         -------
         accuracy : float or ndarray
             One value for each `eps`; for 0 the accuracy, ties counted as wrong.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import GLVQClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = GLVQClassifier(1, random_state=0).fit(X, y)
+        >>> share = model.certified_accuracy(X, y, [0.0, 0.5])
+        >>> bool(share[0] >= share[1])
+        True
         """
         sizes = np.asarray(eps, dtype=np.float64)
         if not (sizes >= 0).all():

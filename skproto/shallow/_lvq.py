@@ -143,6 +143,15 @@ class LVQBaseClassifier(CertifiedPrototypeClassifier):
         ------
         ValueError
             If the metric is Euclidean or local, or the encoder returns several sites.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import GMLVQClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = GMLVQClassifier(1, n_components=2, random_state=0).fit(X, y)
+        >>> model.transform_relevance(X).shape
+        (150, 2)
         """
         check_is_fitted(self)
         omega = self._module.metric.omega()
@@ -198,6 +207,15 @@ class LVQBaseClassifier(CertifiedPrototypeClassifier):
         -------
         self : object
             The estimator with fewer prototypes; those left keep their ids.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import GLVQClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = GLVQClassifier(4, random_state=0).fit(X, y)
+        >>> len(model.prune(min_wins=5).prototypes_) <= 12
+        True
         """
         check_is_fitted(self)
         kept = self.win_counts_ >= min_wins

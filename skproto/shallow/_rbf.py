@@ -492,6 +492,15 @@ class RBFClassifier(RBFNetworkClassifier):
         ------
         ValueError
             If no prototype would be left.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import RBFClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = RBFClassifier(4, random_state=0).fit(X, y)
+        >>> len(model.prune(threshold=0.05).prototypes_) <= 12
+        True
         """
         check_is_fitted(self)
         return self._keep(np.abs(self.coef_).max(axis=1) >= threshold)

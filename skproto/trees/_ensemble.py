@@ -223,6 +223,16 @@ class ProtoTreeEnsembleClassifier(CallbackSupportMixin, PrototypePredictor):
         -------
         self : object
             The fitted estimator.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import ProtoTreeClassifier, ProtoTreeEnsembleClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> tree = ProtoTreeClassifier(depth=2, max_epochs=4)
+        >>> model = ProtoTreeEnsembleClassifier(tree, n_estimators=2, random_state=0)
+        >>> len(model.fit(X, y).estimators_)
+        2
         """
         self._check_parameters()
         passed = (X, y, sample_weight)

@@ -46,6 +46,16 @@ class ExplainedTree(PrototypeClassifier):
         -------
         y : ndarray of shape (n_samples,)
             Predicted labels; ties go to the class that comes first in `classes_`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import ProtoTreeClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = ProtoTreeClassifier(depth=2, max_epochs=8, random_state=0).fit(X, y)
+        >>> soft, path = model.predict(X), model.predict(X, routing="greedy")
+        >>> bool((soft == path).mean() > 0.8)
+        True
         """
         outputs = self._routed_scores(X, routing)
         return self.classes_[self._codes(outputs)]
@@ -65,6 +75,15 @@ class ExplainedTree(PrototypeClassifier):
         -------
         proba : ndarray of shape (n_samples, n_classes)
             Probabilities in the order of `classes_`; rows sum to 1.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import ProtoTreeClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = ProtoTreeClassifier(depth=2, max_epochs=8, random_state=0).fit(X, y)
+        >>> model.predict_proba(X, routing="greedy").shape
+        (150, 3)
         """
         return self._probabilities(self._routed_scores(X, routing))
 

@@ -40,6 +40,15 @@ class TreeClassifier(ExplainedTree):
         -------
         depth : int
             After pruning; 0 for a single leaf.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import ProtoTreeClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = ProtoTreeClassifier(depth=2, max_epochs=8, random_state=0).fit(X, y)
+        >>> model.get_depth() <= 2
+        True
         """
         check_is_fitted(self)
         return self._module.structure.depth
@@ -51,6 +60,15 @@ class TreeClassifier(ExplainedTree):
         -------
         n_leaves : int
             One more than there are prototypes.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import ProtoTreeClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = ProtoTreeClassifier(depth=2, max_epochs=8, random_state=0).fit(X, y)
+        >>> model.get_n_leaves() == len(model.prototypes_) + 1
+        True
         """
         check_is_fitted(self)
         return self._module.structure.n_leaves
@@ -68,6 +86,16 @@ class TreeClassifier(ExplainedTree):
         nodes : ndarray of shape (n_samples,)
             Node numbers of the leaves, as in `tree_`: at the end of the greedy path,
             or the most probable leaf where `routing` is "sample_max".
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import ProtoTreeClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = ProtoTreeClassifier(depth=2, max_epochs=8, random_state=0).fit(X, y)
+        >>> leaves = model.apply(X)
+        >>> len(set(leaves.tolist())) <= model.get_n_leaves()
+        True
         """
         leaf = self._forward(self._check_input(X), ("leaf",))["leaf"]
         return self._module.structure.leaf_nodes[leaf]
@@ -84,6 +112,16 @@ class TreeClassifier(ExplainedTree):
         -------
         indicator : CSR matrix of shape (n_samples, n_nodes)
             1 where the sample passes the node, its leaf included; see :meth:`apply`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import ProtoTreeClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = ProtoTreeClassifier(depth=2, max_epochs=8, random_state=0).fit(X, y)
+        >>> passed = model.decision_path(X)
+        >>> bool((passed[:, 0].toarray() == 1).all())  # all pass the root
+        True
         """
         leaf = self._forward(self._check_input(X), ("leaf",))["leaf"]
         paths = self._module.structure.paths[leaf]
@@ -101,6 +139,15 @@ class TreeClassifier(ExplainedTree):
         -------
         text : str
             One line a node: the training row it asks for, or the classes of the leaf.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import ProtoTreeClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = ProtoTreeClassifier(depth=2, max_epochs=8, random_state=0).fit(X, y)
+        >>> "training row" in model.export_text()
+        True
         """
         return self.explain_global().to_text()
 
@@ -122,6 +169,16 @@ class TreeClassifier(ExplainedTree):
         -------
         self : object
             The estimator with a smaller tree; prototypes that are left keep their ids.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import ProtoTreeClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = ProtoTreeClassifier(depth=2, max_epochs=8, random_state=0).fit(X, y)
+        >>> before = model.get_n_leaves()
+        >>> model.prune(threshold=0.6).get_n_leaves() <= before
+        True
         """
         check_is_fitted(self)
         if threshold is not None and not 0 <= threshold <= 1:
@@ -159,6 +216,16 @@ class TreeClassifier(ExplainedTree):
             The estimator with prototypes that are samples. A prototype for which no
             sample qualifies stays as it is, with a warning; its
             `projection_distance_` to the nearest sample is not 0.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import ProtoTreeClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = ProtoTreeClassifier(depth=2, max_epochs=8, random_state=0).fit(X, y)
+        >>> model = model.project(X, y)
+        >>> model.projection_distance_.max().item()
+        0.0
         """
         X, data = self._labelled(X, y)
         self._move_to_rows(self._module, data)
@@ -185,6 +252,15 @@ class TreeClassifier(ExplainedTree):
         -------
         self : object
             The estimator with new leaves.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import ProtoTreeClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = ProtoTreeClassifier(depth=2, max_epochs=8, random_state=0).fit(X, y)
+        >>> bool(model.refit_leaves(X, y).score(X, y) > 0.6)
+        True
         """
         X, data = self._labelled(X, y, sample_weight)
         refit_leaves(self._module, BatchDataset(data), max(self.refit_passes, 1))

@@ -87,7 +87,7 @@ def brightness(images: Tensor, factor: float) -> Tensor:
         Values from 0 to 1.
 
     factor : float
-        k; 1 changes nothing, 0 is black.
+        Factor k; 1 changes nothing, 0 is black.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def contrast(images: Tensor, factor: float) -> Tensor:
         Values from 0 to 1.
 
     factor : float
-        k; 1 changes nothing, 0 leaves one grey.
+        Factor k; 1 changes nothing, 0 leaves one grey.
 
     Returns
     -------
@@ -146,7 +146,7 @@ def saturate(images: Tensor, factor: float) -> Tensor:
         Values from 0 to 1.
 
     factor : float
-        k; 1 changes nothing, 0 leaves the grey value in all channels.
+        Factor k; 1 changes nothing, 0 leaves the grey value in all channels.
 
     Returns
     -------
@@ -188,7 +188,7 @@ def hue_shift(images: Tensor, shift: float) -> Tensor:
         Values from 0 to 1.
 
     shift : float
-        s, where 1 is the whole circle: 1/3 turns red into green.
+        Shift s, where 1 is the whole circle: 1/3 turns red into green.
 
     Returns
     -------

@@ -106,14 +106,31 @@ class EditReport:
     notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return lists, numbers and text; NaN becomes None."""
+        """Return lists, numbers and text; NaN becomes None.
+
+        Returns
+        -------
+        values : dict
+            Ready for JSON.
+        """
         found = {f.name: getattr(self, f.name) for f in fields(self)}
         plain: dict[str, Any] = json_safe(found)
         return plain
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> EditReport:
-        """Return the report that :meth:`to_dict` wrote."""
+        """Return the report that :meth:`to_dict` wrote.
+
+        Parameters
+        ----------
+        values : dict
+            As :meth:`to_dict` returns it.
+
+        Returns
+        -------
+        report : EditReport
+            Equal to the one written.
+        """
         pairs = {
             name: tuple(_number(v) for v in values[name])
             for name in ("accuracy", "comprehensiveness", "sufficiency", "radius")

@@ -238,7 +238,7 @@ class EditedEstimator(
 
     @available_if(_has("get_feature_names_out"))
     def get_feature_names_out(self, input_features=None):
-        """Names of the columns of :meth:`transform`.
+        """Return the names of the columns of :meth:`transform`.
 
         Parameters
         ----------

@@ -125,6 +125,10 @@ class PrototypeNet(NeuralNet):
 
     Parameters
     ----------
+    module, *args : object
+        See :class:`skorch.NeuralNet`. With ``compile=True`` training calls a compiled
+        form of the module; `module_` stays as it is, and so do predictions.
+
     fixed_params : frozenset of str, default=frozenset()
         Names of the parameters that the user has set and no phase may change.
 
@@ -141,9 +145,8 @@ class PrototypeNet(NeuralNet):
     channels_last : bool, default=False
         Whether images lie in memory with the channels last while training.
 
-    module, *args, **kwargs : object
-        See :class:`skorch.NeuralNet`. With ``compile=True`` training calls a compiled
-        form of the module; `module_` stays as it is, and so do predictions.
+    **kwargs : object
+        See :class:`skorch.NeuralNet`.
 
     Examples
     --------

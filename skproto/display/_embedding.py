@@ -104,7 +104,7 @@ class EmbeddingDisplay:
     >>> model = GLVQClassifier(max_epochs=5, random_state=0).fit(X, y)
     >>> display = EmbeddingDisplay.from_estimator(model, X, y)
     >>> display.ax_.get_xlabel()
-    'principal component 1 (36 % of the variance)'
+    'principal component 1 (36% of the variance)'
     >>> [len(drawn.get_offsets()) for drawn in display.prototypes_]
     [2, 2, 2]
     """

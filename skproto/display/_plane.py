@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skproto.display._space import Space
 from skproto.explanation._drawing import PALETTE, ink, shorten
+from skproto.explanation._numbers import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,9 +79,7 @@ def reduced(space: Space, transformer) -> tuple[list[np.ndarray], tuple[str, str
         return flat, ("the only dimension that varies", "")
     pca = PCA(2, svd_solver="full")
     parts = _transformed(pca, parts)
-    shares = [
-        f"{share:.0%}".replace("%", " %") for share in pca.explained_variance_ratio_
-    ]
+    shares = [percent(share) for share in pca.explained_variance_ratio_]
     first, second = (
         f"principal component {j} ({share} of the variance)"
         for j, share in enumerate(shares, start=1)

@@ -33,7 +33,7 @@ HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo", "---")
 MAX_BARS = 8
 MAX_ROWS, MAX_COLUMNS = 25, 12
 SATURATED = 3.0  # deviation beyond which the colour stays the same
-BESIDE, ABOVE = 34, 56  # letters of a line beside and above a chart
+BESIDE, ABOVE = 38, 56  # letters of a line beside and above a chart
 BAR = 0.36  # thickness of one of two bars that share a line
 
 
@@ -132,7 +132,7 @@ def _finish_bars(ax: Axes, names: Sequence[str], title: str, xlabel: str) -> Axe
 def chart_head(ax: Axes, title: str) -> Axes:
     """Write the title of a chart, and the legend between the two."""
     entries = ax.get_legend_handles_labels()[1]
-    columns = 2 if max(map(len, entries), default=0) <= BESIDE else 1
+    columns = 2 if max(map(len, entries), default=0) <= 34 else 1
     rows = -(-len(entries) // columns)
     lines = [textwrap.fill(line, ABOVE) for line in title.splitlines()]
     ax.set_title("\n".join(lines), loc="left", pad=8 + 17 * rows)

@@ -219,6 +219,19 @@ def test_there_are_twelve_examples():
     assert len(list(EXAMPLES.glob("plot_*.py"))) >= 12
 
 
+@pytest.mark.slow
+def test_report(tmp_path):
+    text = run("plot_report.py", tmp_path)
+    page = tmp_path / "report.html"
+    assert f"page: {page} (" in text
+    html = page.read_text(encoding="utf-8")
+    tags = Tags(html)
+    assert {"main", "nav", "script"} <= set(tags.names)
+    assert all(link.startswith(("#", "data:")) for link in tags.loaded)
+    for words in ("Tumours: benign or malignant?", "143", "worst concave points"):
+        assert words in html
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda p: p.name)
 def test_examples_are_gallery_scripts(path):
     text = path.read_text(encoding="utf-8")

@@ -20,7 +20,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 
-from skproto.display._report import report
+from skproto import report
 from skproto.display._report._scores import wilson
 from skproto.networks import (
     PIPNetClassifier,

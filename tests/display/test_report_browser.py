@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits, load_wine
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline
 
-from skproto.display._report import report
+from skproto import report
 from skproto.networks import ProtoPNetClassifier
 from skproto.shallow import CBCClassifier, RBFClassifier
 from skproto.trees import ProtoTreeClassifier

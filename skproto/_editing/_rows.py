@@ -37,6 +37,9 @@ class RowTraining:
     everything : bool
         Whether the encoder, the metric and all else but the head learn too.
 
+    lr_encoder : float or None
+        Learning rate of all that is no prototype; None: the same.
+
     seed : int
         Source of the order of batches.
 
@@ -50,6 +53,7 @@ class RowTraining:
     n_steps: int = 100
     lr: float = 0.01
     everything: bool = False
+    lr_encoder: float | None = None
     seed: int = 0
     beside: tuple[str, ...] = ()
 
@@ -85,8 +89,11 @@ def train_rows(
     others = _others(module) if plan.everything else []
     for parameter in module.parameters():
         parameter.requires_grad_(any(parameter is other for other in others))
-    learned = [*free.values(), *others]
-    optimizer = torch.optim.Adam(learned, lr=plan.lr, weight_decay=0.0)
+    slower = plan.lr if plan.lr_encoder is None else plan.lr_encoder
+    groups: list[dict[str, Any]] = [{"params": [*free.values()]}]
+    if others:
+        groups.append({"params": others, "lr": slower})
+    optimizer = torch.optim.Adam(groups, lr=plan.lr, weight_decay=0.0)
     criterion = WeightedTerms(terms)
     module.train()
     encoder: Any = module.encoder
@@ -168,6 +175,7 @@ def _sites(module: Any, data: TrainingData, plan: RowTraining, device):
     if (
         encoder.body is None
         or plan.everything
+        or getattr(module, "needs_samples", False)
         or len(data.input_shape) == 2
         or not kept
     ):

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from skproto.nn import _tree_distances as distances
 from skproto.nn import _tree_ops as ops
 from skproto.nn._tree_leaves import CountingLeaves, precise
+from skproto.nn._tree_nodes import MeasuringNodes
 from skproto.nn._tree_structure import TreeStructure
 
 
-class SoftPrototypeTree(CountingLeaves):
+class SoftPrototypeTree(MeasuringNodes, CountingLeaves):
     r"""Binary tree of prototypes with soft decisions and class counts in the leaves.
 
     At inner node n the sample goes right ("present") with probability
@@ -48,6 +49,8 @@ class SoftPrototypeTree(CountingLeaves):
         "em" normalises the expected counts, "softmax" is the paper's rule.
     leaf_smoothing : float, default=1e-3
         Laplace count added to each class of a leaf ("em" only).
+    allowed_sites : sequence of int or None, default=None
+        Sites that count where a sample has several, see :meth:`allow_sites`.
 
     Attributes
     ----------
@@ -92,10 +95,6 @@ class SoftPrototypeTree(CountingLeaves):
     [0, 0, 1, 1]
     """
 
-    prototypes: nn.Parameter
-    log_radius: nn.Parameter | None
-    feature_logits: nn.Parameter | None
-
     def __init__(
         self,
         prototype_dim: int,
@@ -110,6 +109,7 @@ class SoftPrototypeTree(CountingLeaves):
         scale_distance: bool | None = None,
         leaf_update: str = "em",
         leaf_smoothing: float = 1e-3,
+        allowed_sites: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         _check_option("similarity", similarity, ("radius", "exp"))
@@ -135,6 +135,7 @@ class SoftPrototypeTree(CountingLeaves):
         self.leaf_smoothing = float(leaf_smoothing)
         self.encoder = nn.Identity() if encoder is None else encoder
         self._make_state(feature_weights)
+        self.allow_sites(allowed_sites)
 
     def _make_state(self, feature_weights: bool) -> None:
         """Create parameters and buffers with fixed values."""
@@ -166,37 +167,8 @@ class SoftPrototypeTree(CountingLeaves):
             "scale_distance": self.scale_distance,
             "leaf_update": self.leaf_update,
             "leaf_smoothing": self.leaf_smoothing,
+            "allowed_sites": self.allowed_sites and list(self.allowed_sites),
         }
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Return the sites of each sample.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n, ...)
-            What the encoder takes; (n, D) or (n, T, D) without one.
-
-        Returns
-        -------
-        z : Tensor of shape (n, T, D)
-            T = 1 for rows of a table, one site a cell for maps.
-        """
-        z = self.encoder(x)
-        if z.dim() == 4:
-            z = z.flatten(2).transpose(1, 2)
-        return z.unsqueeze(1) if z.dim() == 2 else z
-
-    def weights(self) -> Tensor | None:
-        """Return the feature weights of each node.
-
-        Returns
-        -------
-        w : Tensor of shape (N, D) or None
-            Rows sum to D; None without feature weights.
-        """
-        if self.feature_logits is None:
-            return None
-        return torch.softmax(self.feature_logits, dim=1) * self.prototype_dim
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Route the samples through the tree.
@@ -236,12 +208,6 @@ class SoftPrototypeTree(CountingLeaves):
             "log_path": log_path,
         }
 
-    def radii(self) -> Tensor | None:
-        """Return the radii of the prototypes (N,), None for the paper's kernel."""
-        if self.log_radius is None:
-            return None
-        return ops.bounded(self.log_radius).exp()
-
     def _decide(self, squared: Tensor) -> ops.Decisions:
         """Soft decisions from squared distances."""
         if self.log_radius is None:
@@ -265,7 +231,26 @@ class SoftPrototypeTree(CountingLeaves):
             (n,), the leaf at the end of the hard path, which is the greedy one under
             "distributed" routing.
         """
-        squared, sites = self._nearest(self.encode(x), traced=False)
+        return self.evaluate_sites(self.encode(x), routing)
+
+    def evaluate_sites(
+        self, z: Tensor, routing: str = "distributed"
+    ) -> dict[str, Tensor]:
+        """Predict as :meth:`evaluate` does from sites.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n, T, D)
+            See :meth:`encode`.
+        routing : str, default="distributed"
+            See :meth:`class_scores`.
+
+        Returns
+        -------
+        outputs : dict of Tensor
+            As :meth:`evaluate`.
+        """
+        squared, sites = self._nearest(z, traced=False)
         right = ops.presence(squared, self.log_radius, self.sharpness)
         hard = "greedy" if routing == "distributed" else routing
         outputs = {
@@ -295,37 +280,6 @@ class SoftPrototypeTree(CountingLeaves):
         squared, _ = self._nearest(self.encode(x), traced=False)
         right = ops.presence(squared, self.log_radius, self.sharpness)
         return {"scores": self.class_scores({"activations": right}, routing)}
-
-    def similarity_maps(self, x: Tensor) -> Tensor:
-        """Return the probability of "present" of every site by itself.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n, ...)
-            See :meth:`encode`.
-
-        Returns
-        -------
-        maps : Tensor of shape (n, N, T)
-            Their maximum over the sites is the activation.
-        """
-        z, p, w = self.encode(x), self.prototypes, self.weights()
-        if self.scale_distance:
-            w = (torch.ones_like(p) if w is None else w).to(z) / self.prototype_dim
-        squared = distances.squared_distances_double(z.flatten(0, 1), p, w)
-        right = ops.presence(squared, self.log_radius, self.sharpness)
-        return right.unflatten(0, (-1, z.shape[1])).transpose(1, 2)
-
-    def _nearest(self, z: Tensor, traced: bool = True) -> tuple[Tensor, Tensor]:
-        """Squared distance to the nearest site (n, N), and which site it is (n, N)."""
-        p, w = self.prototypes, self.weights()
-        if self.scale_distance and w is not None:
-            w = w / self.prototype_dim
-        exact = not self.training
-        squared, sites = distances.nearest(z, p, w, exact=exact, traced=traced)
-        if self.scale_distance and w is None:
-            squared = squared / self.prototype_dim
-        return squared, sites
 
     def _mix(self, log_path: Tensor) -> Tensor:
         """Log class probabilities of the soft sum over leaves."""

@@ -13,10 +13,13 @@ from sklearn.base import clone
 
 from skproto import _placing as placing
 from skproto import _preparation as preparation
+from skproto._editing import EditingMixin
+from skproto._editing import _memory as memory
 from skproto._fitting import keeps_state_on_error
 from skproto._predicting import PrototypePredictor
 from skproto.explanation import EnsembleExplanation, EnsembleGlobalExplanation
 from skproto.training import select_rows
+from skproto.trees._ensemble_editing import EnsembleFamily
 from skproto.trees._prototree import ProtoTreeClassifier
 from skproto.utils import _parameters as rules
 from skproto.utils._random import random_source
@@ -41,7 +44,9 @@ JOINED = (
 )
 
 
-class ProtoTreeEnsembleClassifier(CallbackSupportMixin, PrototypePredictor):
+class ProtoTreeEnsembleClassifier(
+    EditingMixin, CallbackSupportMixin, PrototypePredictor
+):
     r"""Average of several prototype trees that start from different samples.
 
     The class scores are the means :math:`s_k(x) = \frac{1}{T} \sum_t \sum_\ell
@@ -168,6 +173,7 @@ class ProtoTreeEnsembleClassifier(CallbackSupportMixin, PrototypePredictor):
     _explanation_class = EnsembleExplanation
     _global_explanation_class = EnsembleGlobalExplanation
     _score_keys = ("scores",)
+    _editing_family = EnsembleFamily
     _parameter_rules = rules.ParameterRules().extended(
         estimator=(
             rules.none(),
@@ -236,7 +242,9 @@ class ProtoTreeEnsembleClassifier(CallbackSupportMixin, PrototypePredictor):
         """
         self._check_parameters()
         passed = (X, y, sample_weight)
+        self._forget_edits()
         X, y, weight, rows = preparation.validate_samples(self, X, y, sample_weight)
+        self._resolve_forbidden()
         self.classes_, codes = np.unique(y, return_inverse=True)
         base = self._template()
         scaling = base._fit_scaling(X, weight)
@@ -247,6 +255,9 @@ class ProtoTreeEnsembleClassifier(CallbackSupportMixin, PrototypePredictor):
             seeds[0] = self.random_state
         counts = np.array([self._draw(codes.ravel(), rng) for _ in seeds])
         trees = [clone(base).set_params(random_state=int(seed)) for seed in seeds]
+        if forbidden := memory.edit_state(self)["forbidden"]:
+            for tree in trees:
+                memory.update(tree, forbidden=forbidden)
         self.estimators_ = self._fit_trees(trees, X, y, weight * counts, passed)
         self._join(rows)
         if self.oob_score:
@@ -300,18 +311,24 @@ class ProtoTreeEnsembleClassifier(CallbackSupportMixin, PrototypePredictor):
             tree.prototype_indices_ = rows[tree.prototype_indices_]
             if hasattr(self, "feature_names_in_"):
                 tree.feature_names_in_ = self.feature_names_in_
+        self._join_trees()
+        offsets = np.cumsum([0] + [2**tree.depth_ - 1 for tree in trees])
+        ids = np.concatenate([tree.prototype_ids_ for tree in trees])
+        self.prototype_ids_ = ids + offsets[self.prototype_trees_]
+        self._n_ids = int(offsets[-1])
+        histories = enumerate(tree.history_ for tree in trees)
+        frames = [frame.assign(tree=t) for t, frame in histories]
+        self.history_ = pd.concat(frames, ignore_index=True)
+
+    def _join_trees(self) -> None:
+        """Set what the trees have one after the other, but for ids and histories."""
+        trees = self.estimators_
         for name in JOINED:
             parts = [getattr(tree, name, None) for tree in trees]
             setattr(self, name, placing.joined(parts))
         sizes = [len(tree.prototypes_) for tree in trees]
         self.prototype_trees_ = np.repeat(np.arange(len(trees)), sizes)
-        offsets = np.cumsum([0] + [2**tree.depth_ - 1 for tree in trees[:-1]])
-        ids = np.concatenate([tree.prototype_ids_ for tree in trees])
-        self.prototype_ids_ = ids + offsets[self.prototype_trees_]
         self.fidelity_ = float(np.mean([tree.fidelity_ for tree in trees]))
-        histories = enumerate(tree.history_ for tree in trees)
-        frames = [frame.assign(tree=t) for t, frame in histories]
-        self.history_ = pd.concat(frames, ignore_index=True)
 
     def _score_left_out(self, X, codes, weight, counts) -> None:
         """Score every sample by the trees that have not seen it."""

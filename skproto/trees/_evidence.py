@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from skproto._editing import with_user_labels
 from skproto.base import PrototypeClassifier
 from skproto.explanation import TreeExplanation, TreeGlobalExplanation, TreeTable
 from skproto.nn import tree as nn_tree
@@ -162,7 +163,8 @@ class ExplainedTree(PrototypeClassifier):
         below_right = structure.children_right[structure.inner_nodes]
         wins = self._n_samples * self.training_mass_[below_right]
         self.win_counts_ = np.rint(wins).astype(np.int64)
-        self.prototype_labels_ = self.classes_[counts[below_right].argmax(axis=1)]
+        codes = with_user_labels(self, counts[below_right].argmax(axis=1))
+        self.prototype_labels_ = self.classes_[codes]
 
     def _read_prototypes(self) -> None:
         self.prototypes_ = _array(self._module.prototypes)

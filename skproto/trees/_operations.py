@@ -14,8 +14,10 @@ from sklearn.utils.validation import (
 from skproto import _placing as placing
 from skproto.nn import tree as nn_tree
 from skproto.training import BatchDataset, TrainingData
+from skproto.trees._editing import TreeFamily
 from skproto.trees._evidence import ExplainedTree
 from skproto.trees._leaves import TrainingRows, refit_leaves
+from skproto.trees._regions import forbid_in_tree
 
 # Fitted attributes with one entry for each prototype that come from training rows.
 PER_PROTOTYPE = (
@@ -30,6 +32,8 @@ PER_PROTOTYPE = (
 
 class TreeClassifier(ExplainedTree):
     """Base of the prototype tree: the methods beyond those of every estimator."""
+
+    _editing_family = TreeFamily
 
     # -- asking ------------------------------------------------------------------------
 
@@ -279,6 +283,12 @@ class TreeClassifier(ExplainedTree):
     def _number_prototypes(self, rows) -> None:
         super()._number_prototypes(rows)
         self.prototype_ids_ = self.__dict__.pop("_ids")
+        # New prototypes have numbers that no node had, pruned ones included.
+        known = vars(self).get("_n_ids", 0) if self.warm_start else 0
+        self._n_ids = max(known, 2**self.depth_ - 1)
+
+    def _forbid_in_module(self, module) -> None:
+        forbid_in_tree(self, module)
 
     def _move_to_rows(self, tree, data: TrainingData) -> None:
         """Put the prototypes on samples and remember which, -1 for none."""

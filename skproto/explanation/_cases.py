@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from skproto.explanation._places import Places, PrototypePlaces, SamplePlaces
     from skproto.explanation._prototypes import PrototypeTable
 
+# Boxes of more parts cover each other: they are shown and told together.
+MANY_PARTS = 4
+
 
 def case_name(table: PrototypeTable, k: int, *, label: bool = True) -> str:
     """Name a prototype: its training row, or "learned" when it is not that row.
@@ -148,12 +151,30 @@ def found_here(
     own = table.places
     if own is None or places.sites is None:
         return ""
-    texts = [
-        _found_part(table, places, (i, k, part), samples) for part in own.parts_on(k)
-    ]
+    parts = own.parts_on(k)
+    if len(parts) > MANY_PARTS and places.boxes is not None:
+        return _found_many(places, (i, k), [part for part in parts if part is not None])
+    texts = [_found_part(table, places, (i, k, part), samples) for part in parts]
     texts = [text for text in texts if text]
     word = "in" if places.kind == "features" else "at"
     return f"found here {word} {'; '.join(texts)}" if texts else ""
+
+
+def _found_many(places: SamplePlaces, at: tuple[int, int], parts: list[int]) -> str:
+    """Name the place of many parts together, and the part that is found least."""
+    boxes = np.array([box_of(places.boxes, at, part) for part in parts])
+    around = [*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()]
+    text = f"{len(parts)} parts found here"
+    if not covers_all(places, around):
+        text += f" within {span(around)}"
+    if places.part_similarities is None:
+        return text
+    alike = places.part_similarities[at][parts]
+    most, least = int(alike.argmax()), int(alike.argmin())
+    return (
+        f"{text}, most alike part {parts[most] + 1} ({similarity(alike[most])}), least "
+        f"part {parts[least] + 1} ({similarity(alike[least])})"
+    )
 
 
 def _found_part(

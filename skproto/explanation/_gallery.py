@@ -43,7 +43,9 @@ def tile_pictures(table: PrototypeTable, k: int, values: Range) -> list[Picture]
     """
     whole = source_picture(table, k, values)
     if whole is not None and shown_in_place(table):
-        return [whole]
+        # Numbers of many parts are too much for a small picture.
+        boxes = tuple(mark for mark in whole.marks if mark.box[:2] != mark.box[2:])
+        return [whole._replace(marks=boxes)]
     return part_pictures(table, k, values) or ([] if whole is None else [whole])
 
 

@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from skproto.explanation._cases import found_here, origin, source_place
+from skproto.explanation._cases import (
+    MANY_PARTS,
+    found_here,
+    origin,
+    source_place,
+)
 from skproto.explanation._numbers import number, signed
 from skproto.explanation._pictures import (
     Picture,
@@ -198,7 +203,11 @@ def gallery_notes(shown: Any) -> list[str]:
     own: PrototypePlaces = shown.prototypes.places
     notes: list[str] = []
     if own.sites is not None and own.sites.ndim == 2:
-        notes.append("numbers: the parts of a prototype")
+        many = own.sites.shape[1] > MANY_PARTS and shown_in_place(shown.prototypes)
+        text = "solid box: all parts of a prototype" if many else ""
+        notes.append(text or "numbers: the parts of a prototype")
+        if own.effective_boxes is not None and shown_in_place(shown.prototypes):
+            notes.append("dashed box: the pixels that in effect decide what they hold")
     else:
         notes += box_notes(shown.prototypes)
     if not np.all(shown.prototypes.is_case):

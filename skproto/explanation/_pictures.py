@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from skproto.explanation._cases import covers_all, short_case, source, source_place
+from skproto.explanation._cases import (
+    MANY_PARTS,
+    covers_all,
+    short_case,
+    source,
+    source_place,
+)
 from skproto.explanation._places import box_of
 
 if TYPE_CHECKING:
@@ -143,11 +149,14 @@ def marks_of(
     """Return the boxes of the parts of a prototype in one image.
 
     The effective boxes of several parts would cover each other: the one box around them
-    is shown.
+    is shown. So it is with the parts themselves where there are many: one box, and the
+    numbers of the parts where their middles are.
     """
     if places.boxes is None:
         return ()
     marks = effective_marks(places, at, parts)
+    if len(parts) > MANY_PARTS:
+        return tuple(marks + crowded_marks(places, at, parts))
     for part in parts:
         box = box_of(places.boxes, at, part)
         if not covers_all(places, box):
@@ -169,6 +178,48 @@ def effective_marks(
     top, left = (float(edge) for edge in boxes[:, :2].min(axis=0))
     bottom, right = (float(edge) for edge in boxes[:, 2:].max(axis=0))
     return [Mark((top, left, bottom, right), effective=True)]
+
+
+def crowded_marks(
+    places: PrototypePlaces | SamplePlaces, at: Any, parts: list[int | None]
+) -> list[Mark]:
+    """Return the box around many parts, and their numbers as marks without size."""
+    boxes = np.array([box_of(places.boxes, at, part) for part in parts], dtype=float)
+    around = *boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0)
+    top, left, bottom, right = (float(edge) for edge in around)
+    outline = (round(top), round(left), round(bottom), round(right))
+    marks = [] if covers_all(places, outline) else [Mark((top, left, bottom, right))]
+    middles = boxes.reshape(-1, 2, 2).mean(axis=1)[:, ::-1]
+    size = places.image_size
+    if size is not None:
+        gap = 0.115 * float(max(size))
+        low, high = gap / 2, np.array([size[1], size[0]]) - gap / 2
+        middles = np.clip(spread(np.clip(middles, low, high), gap), low, high)
+    for part, (x, y) in zip(parts, middles.tolist(), strict=True):
+        number = 0 if part is None else part + 1
+        marks.append(Mark((y, x, y, x), number, label=(x, y)))
+    return marks
+
+
+def spread(points: np.ndarray, gap: float) -> np.ndarray:
+    """Move points (n, 2) that are closer than a gap apart, a little at a time.
+
+    Examples
+    --------
+    >>> spread(np.array([[0.0, 0.0], [0.5, 0.0]]), 1.0).round(2).tolist()
+    [[-0.25, 0.0], [0.75, 0.0]]
+    """
+    # Equal points part in the direction of their numbers.
+    points = points + 1e-6 * np.arange(len(points))[:, None] * [1.0, 0.5]
+    for _ in range(50):
+        apart = points[:, None] - points
+        far = np.hypot(apart[..., 0], apart[..., 1])
+        np.fill_diagonal(far, np.inf)
+        push = np.maximum(gap - far, 0.0) / far / 2
+        if not push.any():
+            break
+        points = points + (push[..., None] * apart).sum(axis=1)
+    return points
 
 
 def labelled(marks: list[Mark], size: np.ndarray | None) -> list[Mark]:

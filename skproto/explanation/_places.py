@@ -169,7 +169,8 @@ None
         if self.patches is not None and not found:
             for patch in self.patches:
                 found += [np.asarray(part) for part in patch_list(patch)]
-        return found + ([] if self.decoded is None else [self.decoded])
+        # A decoder may overshoot; the contrast is that of the images.
+        return found or ([] if self.decoded is None else [self.decoded])
 
     def _per_prototype(self) -> dict[str, Any]:
         """Return the fields with one entry for each prototype."""

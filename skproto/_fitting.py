@@ -322,6 +322,7 @@ class FittingMixin(EditingMixin, EncodingMixin, CallbackSupportMixin):
                 f"skorch. Got {self.net_params!r}: {error}"
             ) from error
         self.net_ = net
+        net.estimator = self  # for callbacks that judge the model, not its loss
         finished = run_phases(
             net,
             self._phases(),

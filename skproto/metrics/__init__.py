@@ -14,7 +14,9 @@ from skproto.metrics._baselines import (
     random_place_score,
     untrained,
 )
+from skproto.metrics._callback import PrototypeMetrics
 from skproto.metrics._continuity import continuity_scores, equivariance_score
+from skproto.metrics._contrast import activation_entropy, contrast_scores
 from skproto.metrics._deletion import deletion_score, location_misalignment
 from skproto.metrics._estimator_regions import regions_of
 from skproto.metrics._faithfulness import (
@@ -26,6 +28,7 @@ from skproto.metrics._faithfulness import (
 )
 from skproto.metrics._feature_regions import FeatureRegions, feature_regions
 from skproto.metrics._inputs import prototype_classes
+from skproto.metrics._intervention import intervention_curve
 from skproto.metrics._ood import class_thresholds, ood_from_scores, ood_scores
 from skproto.metrics._parts import consistency_score, part_frequencies, purity_score
 from skproto.metrics._regions import PrototypeRegions, prototype_regions
@@ -45,14 +48,17 @@ from skproto.metrics._stability import region_agreement, stability_score
 
 __all__ = [
     "FeatureRegions",
+    "PrototypeMetrics",
     "PrototypeRegions",
     "PrototypeReport",
+    "activation_entropy",
     "additivity_error",
     "bootstrap_interval",
     "class_thresholds",
     "completeness_score",
     "consistency_score",
     "continuity_scores",
+    "contrast_scores",
     "contribution_sizes",
     "deletion_score",
     "equivariance_score",
@@ -61,6 +67,7 @@ __all__ = [
     "faithfulness_score",
     "feature_regions",
     "hard_fidelity",
+    "intervention_curve",
     "location_misalignment",
     "make_prototype_scorer",
     "ood_from_scores",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.utils.validation import check_is_fitted
@@ -377,11 +378,18 @@ def explanation_sensitivity(
     return values.mean(axis=0) if per_prototype else float(values.mean())
 
 
+def _terms(estimator, X, names) -> NDArray[np.float64]:
+    """Contributions (n, U, K) of samples, under the names that the estimator knows."""
+    given = X if names is None else pd.DataFrame(X, columns=names)
+    return np.asarray(evidence_of(estimator, given)["class_contributions"])
+
+
 def _ratios(estimator, X, options, per_prototype) -> NDArray[np.float64]:
     """Largest ratios (n,) or (n, U) over random changes."""
     radius, n_repeats, rng = options
+    names = list(X.columns) if hasattr(X, "columns") else None
     X = np.asarray(X.to_numpy() if hasattr(X, "to_numpy") else X, dtype=np.float64)
-    before = np.asarray(evidence_of(estimator, X)["class_contributions"])
+    before = _terms(estimator, X, names)
     axes = 2 if per_prototype else (1, 2)
     worst: Any = -np.inf
     scale = np.asarray(getattr(estimator, "scale_", 1.0), dtype=np.float64)
@@ -390,7 +398,7 @@ def _ratios(estimator, X, options, per_prototype) -> NDArray[np.float64]:
     for _ in range(n_repeats):
         # Noise far larger than its clip: the corners of a cube.
         other = with_noise(estimator, X, 10.0 * radius, radius, rng)
-        after = np.asarray(evidence_of(estimator, other)["class_contributions"])
+        after = _terms(estimator, other, names)
         moved = np.sqrt((((other - X) / scale) ** 2).reshape(len(X), -1).sum(axis=1))
         changed = np.sqrt(((after - before) ** 2).sum(axis=axes))
         worst = np.maximum(

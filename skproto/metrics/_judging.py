@@ -8,11 +8,17 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from skproto.metrics._baselines import bootstrap_interval, random_place_score
 from skproto.metrics._estimator_regions import Regions, regions_of
-from skproto.metrics._faithfulness import additivity_error, completeness_score
+from skproto.metrics._faithfulness import (
+    additivity_error,
+    completeness_score,
+    explanation_sensitivity,
+    faithfulness_score,
+)
 from skproto.metrics._inputs import (
     check_masks,
     image_size,
@@ -37,6 +43,9 @@ from skproto.metrics._size import (
     sparsity_score,
 )
 from skproto.metrics._stability import stability_score
+
+# Changes of each sample that the sensitivity of a report tries.
+N_CHANGES = 3
 
 
 @dataclass
@@ -105,7 +114,7 @@ def prototype_columns(estimator, y) -> dict[str, Any]:
     }
 
 
-def general_scores(estimator, X, y) -> dict[str, float]:
+def general_scores(estimator, X, y, seed: int = 0) -> dict[str, float]:
     """Return the scores that need no annotation, accuracy first."""
     found = {
         "accuracy": estimator.score(X, y),
@@ -115,7 +124,11 @@ def general_scores(estimator, X, y) -> dict[str, float]:
         "uniqueness": prototype_uniqueness(estimator),
         "unique_sources": prototype_uniqueness(estimator, "sources"),
         "additivity_error": additivity_error(estimator, X),
+        "faithfulness": faithfulness_score(estimator, X),
     }
+    if not sp.issparse(X):
+        few = {"n_repeats": N_CHANGES, "random_state": seed}
+        found["sensitivity"] = explanation_sensitivity(estimator, X, **few)
     weights = getattr(estimator, "class_weights_", None)
     if weights is not None:
         found["sparsity"] = sparsity_score(weights)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import UNUSED
 
+from skproto.metrics._contrast import activation_entropy, contrast_scores
 from skproto.metrics._deletion import deletion_score
 from skproto.metrics._estimator_regions import regions_of
 from skproto.metrics._faithfulness import (
@@ -85,6 +86,16 @@ def _size(estimator, X, y, which="effective", **options):
     return explanation_size(estimator, X, **options)[which]
 
 
+def _entropy(estimator, X, y, **options):
+    labels = prototype_classes(estimator)
+    maps = maps_of(estimator, X)
+    return activation_entropy(maps, y, labels, classes=estimator.classes_, **options)
+
+
+def _contrast(estimator, X, y, **options):
+    return contrast_scores(estimator, X, y, **options)["contrast"]
+
+
 def _uniqueness(estimator, X, y, **options):
     return prototype_uniqueness(estimator, **options)
 
@@ -102,8 +113,10 @@ METRICS: dict[str, tuple[Callable[..., Any], bool]] = {
     "additivity": (partial(_unlabelled, additivity_error), False),
     "completeness": (partial(_labelled, completeness_score), True),
     "consistency": (_consistency, True),
+    "contrast": (_contrast, True),
     "coverage": (partial(_labelled, prototype_coverage), True),
     "deletion": (partial(_labelled, deletion_score), True),
+    "entropy": (_entropy, False),
     "explanation_size": (_size, False),
     "faithfulness": (partial(_unlabelled, faithfulness_score), True),
     "hard_fidelity": (partial(_unlabelled, hard_fidelity), True),
@@ -260,10 +273,11 @@ def make_prototype_scorer(
     Parameters
     ----------
     metric : str or callable
-        "additivity", "completeness", "consistency", "coverage", "deletion",
-        "explanation_size", "faithfulness", "hard_fidelity", "purity", "redundancy",
-        "relevance", "sensitivity", "sparsity", "stability" or "uniqueness"; or a
-        function called with estimator, X, y and the annotations by name.
+        "additivity", "completeness", "consistency", "contrast", "coverage",
+        "deletion", "entropy", "explanation_size", "faithfulness", "hard_fidelity",
+        "purity", "redundancy", "relevance", "sensitivity", "sparsity", "stability" or
+        "uniqueness"; or a function called with estimator, X, y and the annotations by
+        name.
 
     X : array-like of shape (n, ...), default=None
         Samples that are annotated; all that will be scored must be among them. None:

@@ -19,6 +19,9 @@ from skproto.metrics._inputs import (
     prototype_classes,
 )
 
+# Share of the largest contribution from which on one is strong.
+STRONG = 0.1
+
 # Decimals after which two prototypes are the same.
 N_DECIMALS = 8
 
@@ -80,8 +83,8 @@ def contribution_sizes(
     Returns
     -------
     sizes : dict of str to ndarray
-        "global" (), "local" (n,), "class" (n, K), "effective" (n,), as in
-        :func:`explanation_size` but for each sample.
+        "global" (), "local" (n,), "strong" (n,), "class" (n, K), "effective" (n,): as
+        in :func:`explanation_size`, but for each sample.
 
     Examples
     --------
@@ -114,6 +117,7 @@ def _sizes(terms, scores, tol, share) -> dict[str, NDArray]:
     effective = np.where(wanted[:, 0] > 0, (reached < wanted).sum(axis=1) + 1, 0)
     return {
         "local": large.any(axis=2).sum(axis=1),
+        "strong": (ordered > STRONG * ordered[:, :1]).sum(axis=1),
         "class": large.sum(axis=1),
         "effective": effective,
     }
@@ -145,7 +149,9 @@ def explanation_size(estimator, X, *, tol=1e-3, share=0.95, per_prototype=False)
     -------
     sizes : dict of str to float, or ndarray of shape (U,)
         "global", the units that contribute to any class for any sample; "local", the
-        mean number that does for one sample; "per_class", that number for one class;
+        mean number that does for one sample; "strong", the mean number whose
+        contribution to the predicted class is above 10 % of the largest, in absolute
+        value; "per_class", the mean number that contributes to one class;
         "effective", the mean number that makes up `share`. For trees "path", the mean
         number of prototypes on the path; their units are leaves.
 
@@ -175,6 +181,7 @@ def explanation_size(estimator, X, *, tol=1e-3, share=0.95, per_prototype=False)
     sizes = {
         "global": float(np.count_nonzero(used)),
         "local": float(np.concatenate([p["local"] for p in parts]).mean()),
+        "strong": float(np.concatenate([p["strong"] for p in parts]).mean()),
         "per_class": float(np.concatenate([p["class"] for p in parts]).mean()),
         "effective": float(np.concatenate([p["effective"] for p in parts]).mean()),
     }

@@ -169,7 +169,8 @@ class TreeDisplay(ExplainedDisplay):
         depth = self.max_depth if max_depth is None else max_depth
         if not isinstance(depth, int | np.integer) or depth < 0:
             raise ValueError(f"max_depth must be an int of at least 0. Got {depth!r}.")
-        told: Any = self.explanation
+        told = self.explanation
+        options: dict[str, Any] = {"max_depth": int(depth), "path": self.path}
         if isinstance(told, EnsembleGlobalExplanation):
-            told = told.trees[self.tree]
-        return self._draw(lambda ax: told.plot(ax, int(depth), self.path), ax)
+            options["tree"] = self.tree
+        return self._draw(lambda ax: told.plot(ax, **options), ax)

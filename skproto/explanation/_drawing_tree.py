@@ -248,7 +248,7 @@ def draw_tree(
         style = {**_box(ax, 0.3), "linewidth": 2.0 if node in options.path else 1.0}
         ax.text(x, y, texts[node], ha="center", va="center", fontsize=size, bbox=style)
     ax.set(xlim=(-0.7, n_leaves - 0.3), ylim=(-height - 1.0, 0.35))
-    ax.set_title(title, loc="left")
+    ax.set_title(textwrap.fill(title, max(int(9.5 * _inches(ax)), 30)), loc="left")
     return literal(_class_legend(ax, _class_marks(classes, path=bool(options.path))))
 
 

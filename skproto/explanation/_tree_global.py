@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -375,4 +375,5 @@ class EnsembleGlobalExplanation(GlobalExplanation):
         ax : matplotlib Axes
             The axes drawn on.
         """
-        return self.trees[tree].plot(ax, max_depth, path)
+        name = f"{self.estimator_name}, tree {tree} of {len(self.trees)}"
+        return replace(self.trees[tree], estimator_name=name).plot(ax, max_depth, path)

@@ -197,6 +197,9 @@ def test_trees_of_an_ensemble(tools, pyplot):
     model = tools.model("ProtoTreeEnsembleClassifier")
     display = TreeDisplay.from_estimator(model, X[:1], tree=1)
     assert list(display.path) == model.explain(X[:1]).trees[1].path[0]
+    assert "ProtoTreeEnsembleClassifier, tree 1 of 2: " in " ".join(
+        display.ax_.get_title(loc="left").split()
+    )
     same = model.explain_global().plot(tree=1, path=display.path)
     assert (pixels(display.figure_) == pixels(same.figure)).all()
 

@@ -49,6 +49,15 @@ class Items:
     def __len__(self) -> int:
         return len(self.codes)
 
+    def at(self, index: Any) -> Items:
+        """Return the items at positions."""
+        index = np.asarray(index, dtype=np.int64)
+        X = self.X
+        if X is not None:
+            X = X.select(index) if hasattr(X, "select") else X[index]
+        boxes = None if self.boxes is None else self.boxes[index]
+        return Items(self.codes[index], self.sites[index], X, self.raw[index], boxes)
+
 
 @dataclass
 class Job:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from skproto._editing import _memory as memory
-from skproto._editing._changes import find_sources
 from skproto._editing._job import Job
 from skproto._editing._report import measure
 from skproto._editing._request import DEFAULT_REPAIRS
 from skproto._editing._rows import RowTraining
 from skproto._editing._solving import HeadFit, HeadRules
+from skproto._editing._sources import find_sources
 
 
 def resolve_repair(job: Job) -> str:

@@ -22,7 +22,7 @@ from skproto.nn import (
 from skproto.nn.certificates import certified_radius, convert_norm
 from skproto.nn.similarity import local_widths, root
 from skproto.shallow._certified import CertifiedPrototypeClassifier
-from skproto.shallow._editing import RBFFamily
+from skproto.shallow._editing_rbf import RBFFamily
 from skproto.training import TrainingData
 from skproto.utils import _parameters as rules
 

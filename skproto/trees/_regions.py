@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from skproto._editing import EditingFamily, EditNotSupported
 from skproto._editing import _memory as memory
-from skproto._editing._changes import find_sources, settle_on_samples
+from skproto._editing._sources import find_sources, settle_on_samples
 from skproto._provenance import site_boxes
 from skproto.training import TrainingData
 

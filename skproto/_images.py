@@ -271,16 +271,21 @@ def _check_values(X: np.ndarray, allow_missing=False) -> None:
             raise ValueError("Input X contains NaN or infinity.")
 
 
-def _validate_dataset(X) -> SampleArray:
+def _check_length(dataset) -> None:
+    """Raise unless a torch Dataset knows its length and has a sample."""
     try:
-        n_samples = len(X)
+        n_samples = len(dataset)
     except TypeError as error:
         raise TypeError(
             "A torch Dataset given as X must know its length and return samples by "
-            f"number. Got {type(X).__name__}."
+            f"number. Got {type(dataset).__name__}."
         ) from error
     if not n_samples:
         raise ValueError("Found a Dataset with 0 sample(s) while 1 is required.")
+
+
+def _validate_dataset(X) -> SampleArray:
+    _check_length(X)
     first = dataset_sample(X, 0)
     if first.ndim not in (2, 3) or first.dtype.kind not in "buif":
         raise ValueError(
@@ -316,6 +321,7 @@ def dataset_labels(dataset) -> np.ndarray:
     """Return the labels that a torch Dataset carries beside its samples."""
     if hasattr(dataset, "targets"):
         return np.asarray(dataset.targets)
+    _check_length(dataset)
     first = dataset[0]
     if not (isinstance(first, tuple | list) and len(first) > 1):
         raise ValueError(

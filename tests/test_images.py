@@ -158,6 +158,8 @@ def test_datasets_that_cannot_be_used():
 
     with pytest.raises(TypeError, match="length"):
         tree().fit(Stream(), [0, 1])
+    with pytest.raises(TypeError, match="must know its length"):
+        tree().fit(Stream())
     mixed = [np.zeros((8, 8)), np.zeros((8, 8)), np.zeros((7, 8)), np.zeros((8, 8))]
     with pytest.raises(ValueError, match=r"Sample 2 .* shape"):
         tree().fit(PairDataset(mixed, [0, 1, 0, 1]))

@@ -27,6 +27,7 @@ from skproto.networks._autoencoder_refit import (
     refit_head,
 )
 from skproto.training import TrainingData, select_rows
+from skproto.utils import _parameters as rules
 
 # Spread of a prototype's weights, in units of the largest, below which it is flat.
 FLAT = 0.01
@@ -175,7 +176,7 @@ class AutoencoderBase(AutoencoderCodes):
         Raises
         ------
         ValueError
-            If no prototype would be left.
+            If no prototype would be left, or `threshold` is no such number.
 
         Examples
         --------
@@ -188,6 +189,11 @@ class AutoencoderBase(AutoencoderCodes):
         True
         """
         check_is_fitted(self)
+        if threshold is not None and not rules.real(0, ends="[)").accepts(threshold):
+            raise ValueError(
+                "threshold must be None or a float in the range [0, inf); samples are "
+                f"given by name, as in prune(X=X, y=y). Got {type(threshold).__name__}."
+            )
         if threshold is None:
             kept = self._useful()
         else:

@@ -303,6 +303,8 @@ def test_pruned_prototypes_take_their_contributions_with_them():
     n_left = len(model.prototype_ids_)
     with pytest.raises(ValueError, match="No prototype would be left"):
         model.prune(100.0)
+    with pytest.raises(ValueError, match="samples are given by name"):
+        model.prune(*WINE)
     assert model.prune(0.0, *WINE).score(*WINE) > 0.95
     assert len(model.prototypes_) == n_left
 

@@ -119,10 +119,10 @@ def small_net(shape):
 def run_marks(options):
     """Section 11b of the sheet: what accuracy and stability alone do not find.
 
-    Frequencies in between are of two kinds, both of the encoder and not of the metric: a
-    prototype of the rim of a mark, which lies half a pixel outside of the region; and one
-    that knows a mark at odd rows only, for pooling by two shows it differently at even
-    ones.
+    Frequencies in between are of two kinds, both of the encoder and not of the metric:
+    a prototype of the rim of a mark, which lies half a pixel outside of the region; and
+    one that knows a mark at odd rows only, for pooling by two shows it differently at
+    even ones.
     """
     X, y, _, _ = marks(options.rows or 900, 0)
     X_test, y_test, parts, _ = marks(300, 1)

@@ -32,13 +32,13 @@ MAX_LINES = 8  # prototypes of a figure
 MAX_TILES = 60  # prototypes in HTML
 MAX_BARS = 7  # attributes of a prototype that are drawn
 BAR_HEIGHT = 0.15  # inches of a bar with its name
-LABELS = 0.95  # inches of the names of the attributes
-LONGEST = 24  # letters of a name
+LABELS = 1.15  # inches of the names of the attributes
+LONGEST = 22  # letters of a name
 
 UNITS = {
-    None: "score: drop of the similarity when the attribute is changed",
+    None: "score: drop of the similarity by the change",
     "relative": "score: drop as a share of the similarity",
-    "per_rms": "score: drop of the similarity per unit of change of the samples",
+    "per_rms": "score: drop per unit of change of the samples",
 }
 
 
@@ -155,7 +155,7 @@ def draw_strips(
     n_bars = max((len(s.chart.names) for s in strips), default=0)
     height = max(BAR_HEIGHT * n_bars + 0.1, 0.9)
     side = min(height - 0.2, 1.0)
-    n_pictures = max((len(s.pictures) for s in strips), default=0)
+    n_pictures = max((_n_squares(s.pictures) for s in strips), default=0)
     folded = notes_lines(
         [*remarks, "orange and hatched: the change makes it more alike"]
     )
@@ -164,7 +164,7 @@ def draw_strips(
     sheet = Sheet(whole, ax)
     sheet.title(title)
     left = MARGIN + n_pictures * (side + GAP)
-    chart_left = sheet.size[0] * 0.55 + LABELS
+    chart_left = sheet.size[0] * 0.53 + LABELS
     limits = _limits(strips)
     y = top
     for at, strip in enumerate(strips):
@@ -176,9 +176,15 @@ def draw_strips(
         _draw_bars(sheet.inset(place), strip.chart, limits, sheet.shrink, last)
         y += height + 0.12
     middle = (chart_left + sheet.size[0] - MARGIN) / 2
-    sheet.text(middle, y + 0.16, textwrap.fill(scale, 56), SMALL, ha="center")
+    sheet.text(middle, y + 0.16, scale, SMALL, ha="center")
     sheet.text(MARGIN, y + 0.4, "\n".join(folded), SMALL, color="0.25")
     return sheet.finish()
+
+
+def _n_squares(pictures: Sequence[Picture]) -> int:
+    """Return how many squares pictures take; parts share one."""
+    single = sum(picture.part == 0 for picture in pictures)
+    return single + any(picture.part for picture in pictures)
 
 
 def _write(sheet: Sheet, place, size, texts: Sequence[str]) -> None:

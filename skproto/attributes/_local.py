@@ -170,7 +170,9 @@ class AttributeExplanation:
         told = (self.attributes.tolist(), self.kind, self.tol)
         if self.answers is not None and self.answers[sample, prototype] < 0:
             # What raises the similarity of what is absent is what keeps it away.
-            return describe(-drops, 1.0, *told).replace(UNEXPLAINED, "by nothing tried")
+            text = describe(-drops, 1.0, *told).removeprefix("mostly ")
+            known = not text.startswith(UNEXPLAINED)
+            return f"absent because of {text}" if known else "absent whatever changes"
         return describe(drops, float(self.similarities[sample, prototype]), *told)
 
     # Export
@@ -236,7 +238,7 @@ class AttributeExplanation:
         told = 0 if self.answers is None else int(self.answers[i, k])
         if told < 0:
             scores = listed_scores(self.attributes, -self.scores[i, k])
-            return [f"{alike}, absent: {self.words(i, k)}", f"kept away by: {scores}"]
+            return [f"{alike}: {self.words(i, k)}", f"kept away by: {scores}"]
         alike += ", present" if told else ""
         scores = listed_scores(self.attributes, self.scores[i, k])
         return [f"{alike}: {self.words(i, k)}", f"because: {scores}"]

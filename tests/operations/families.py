@@ -21,6 +21,7 @@ from skproto.shallow import (
     RBFClassifier,
     RSLVQClassifier,
 )
+from skproto.trees import ProtoTreeClassifier, ProtoTreeEnsembleClassifier
 
 X_IRIS, y_iris = load_iris(return_X_y=True)
 X_IRIS, y_iris = (
@@ -39,7 +40,8 @@ class Case:
     `head` is "linear" where scores are activations times weights (P, K) plus a bias,
     "normalized" where what is left is divided by its sum, "none" otherwise. `refused`
     are the operations that mean nothing. `settings` go into every edit; `arguments`
-    overrule those of an operation, by its name.
+    overrule those of an operation, by its name, and `ids` the prototypes that it is
+    about.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Case:
     refused: frozenset[str] = frozenset()
     settings: dict[str, Any] = field(default_factory=lambda: {"repair_steps": 3})
     arguments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ids: dict[str, Callable[[Any], Any]] = field(default_factory=dict)
 
     @property
     def model(self) -> Any:
@@ -65,6 +68,28 @@ def shallow(cls, **parameters):
     """Return a function that makes an unfitted estimator."""
     settings = {"n_prototypes_per_class": 2, "max_epochs": 8, "random_state": 0}
     return lambda: cls(**{**settings, **parameters})
+
+
+def siblings(model):
+    """Return the ids of two nodes of a class with the same parent and leaves below."""
+    trees = getattr(model, "estimators_", [model])
+    first = 0
+    for tree in trees:
+        structure, labels = tree._module.structure, tree.prototype_labels_
+        for node in structure.inner_nodes:
+            sides = structure.children_left[node], structure.children_right[node]
+            a, b = structure.prototype[list(sides)]
+            lowest = a >= 0 and b >= 0 and labels[a] == labels[b]
+            if lowest and np.array(structure.is_leaf)[2 * b + 1 :].all():
+                return [int(model.prototype_ids_[first + k]) for k in (a, b)]
+        first += len(labels)
+    raise ValueError("no two siblings of a class")
+
+
+def tree(**parameters):
+    """Return a prototype tree that is brief to fit."""
+    settings = {"depth": 2, "max_epochs": 4, "prune_threshold": 0, "random_state": 0}
+    return ProtoTreeClassifier(**{**settings, **parameters})
 
 
 NO_WEIGHTS = frozenset({"reweight"})
@@ -98,6 +123,21 @@ CASES = [
         X_DIGITS,
         y_digits,
         head="linear",
+    ),
+    Case("tree", lambda: tree(depth=3), refused=NO_WEIGHTS, ids={"merge": siblings}),
+    Case(
+        "tree-images",
+        lambda: tree(depth=3, pretrain_epochs=0),
+        X_DIGITS,
+        y_digits,
+        refused=NO_WEIGHTS,
+        ids={"merge": siblings},
+    ),
+    Case(
+        "tree-ensemble",
+        lambda: ProtoTreeEnsembleClassifier(tree(), 2, bootstrap=True, random_state=0),
+        refused=NO_WEIGHTS,
+        ids={"merge": siblings},
     ),
 ]
 
@@ -140,4 +180,6 @@ def arguments_of(case: Case, model: Any, op: str) -> tuple[Any, dict[str, Any]]:
         ),
     }
     chosen, given = arguments[op]
+    if op in case.ids:
+        chosen = case.ids[op](model)
     return chosen, {**given, **case.arguments.get(op, {})}

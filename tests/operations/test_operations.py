@@ -232,6 +232,8 @@ def test_add_without_weight_changes_no_score(case):
 def test_merge_of_identical_prototypes_changes_no_score(case):
     for op in ("merge", "add"):
         allowed(case, op)
+    if not family_of(case.model).identical(np.zeros(2, dtype=np.int64)):
+        pytest.skip("takes the question above away as well, which its own tests check")
     _, arguments = arguments_of(case, case.model, "add")
     pair = np.stack([np.asarray(arguments["items"])] * 2)
     twins = edit(case.model, "add", **{**arguments, "items": pair})

@@ -6,6 +6,8 @@ A module whose prototypes can be moved onto parts of samples says what these are
   the encoder, each of the shape of a prototype;
 - ``search_vectors(candidates) -> (n, T, F)`` and ``search_targets() -> (P, F)``: the
   larger their inner product, the nearer the candidate;
+- ``forbidden_candidates(x) -> (P, T) or (n, P, T)`` bool, if prototypes must not
+  become some of them, or None;
 - ``candidate_distances(points (k, P, ...)) -> (k, P)``: exact distances from the
   prototypes, 0 where they are the same;
 - ``admissible(candidates) -> (n, T)`` bool, if some candidates do not count; at least
@@ -127,7 +129,9 @@ def nearest_sites(module, data: TrainingData, owners=None, k=1) -> NearestSites:
     codes = np.asarray(data.y)
     with torch.inference_mode():
         search = _Search(module, owners, k + SLACK)
+        find = getattr(module, "forbidden_candidates", lambda x: None)
         for rows, x in sample_blocks(data, module.prototypes.device):
+            search.forbidden = find(x)
             search.add(module.candidates(x)[: len(rows)], codes[rows], int(rows[0]))
         return search.best(k)
 
@@ -147,6 +151,8 @@ class _Search:
         points = torch.zeros_like(module.prototypes)
         self.points = points.expand(k, *points.shape).clone()
         everyone = torch.arange(shape[1], device=device)
+        # Candidates (P, T) or (n, P, T) that prototypes must not become.
+        self.forbidden: Tensor | None = None
         self.groups: list[tuple[int | None, Tensor]] = [(None, everyone)]
         if owners is not None:
             self.groups = [
@@ -174,6 +180,10 @@ class _Search:
         """Take in the best site of every row, for the prototypes that gain by it."""
         if not len(rows):  # a block without a sample of the class
             return
+        if self.forbidden is not None:
+            hidden = self.forbidden[..., owned, :].transpose(-1, -2)
+            hidden = hidden if hidden.ndim == 2 else hidden[rows]
+            products = products.masked_fill(hidden, -torch.inf)
         best = products.amax(1)
         gain = (best.amax(0) > self.value[-1, owned]).nonzero().squeeze(1)
         if not len(gain):
@@ -185,7 +195,8 @@ class _Search:
         site = products[order, :, gain].argmax(-1)
         points = candidates[rows[order], site].to(self.points)
         value = torch.cat([self.value[:, owned], best])
-        index = torch.cat([self.index[:, owned], rows[order] + start])
+        number = (rows[order] + start).masked_fill(torch.isneginf(best), -1)
+        index = torch.cat([self.index[:, owned], number])
         site = torch.cat([self.site[:, owned], site])
         points = torch.cat([self.points[:, owned], points])
         order = value.argsort(dim=0, descending=True, stable=True)[: self.k]

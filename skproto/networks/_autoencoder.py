@@ -152,6 +152,11 @@ class PrototypeAutoencoderClassifier(AutoencoderBase):
         What the decoder makes of them, in the user's units. It is a rendering: how far
         the nearest training sample is tells `projection_distance_`.
 
+    prototype_decoding_errors_ : ndarray of shape (n_prototypes,)
+        Squared error, summed over features or pixels in the space of the model, of
+        each decoded prototype beside the training sample behind it; NaN where samples
+        are not kept.
+
     prototype_ids_ : ndarray of shape (n_prototypes,)
         Number of each prototype, given at creation and never used again.
 

@@ -14,6 +14,7 @@ from sklearn.utils.validation import (
 )
 
 from skproto import _placing as placing
+from skproto._editing import with_user_labels
 from skproto._fitting import keeps_state_on_error
 from skproto._provenance import provenance
 from skproto.explanation import PrototypePlaces, PrototypeTable, SamplePlaces
@@ -26,6 +27,7 @@ from skproto.networks._autoencoder_refit import (
     exact_distances,
     refit_head,
 )
+from skproto.networks._editing_autoencoder import AutoencoderFamily
 from skproto.training import TrainingData, select_rows
 from skproto.utils import _parameters as rules
 
@@ -37,11 +39,13 @@ class AutoencoderBase(AutoencoderCodes):
     """The part of the prototype autoencoder that explains and is changed."""
 
     _explanation_class = DistanceExplanation
+    _editing_family = AutoencoderFamily
     project_prototypes: bool
     # Fitted attributes with one entry for each prototype.
     _per_prototype: ClassVar[tuple[str, ...]] = (
         *placing.PER_PROTOTYPE,
         "prototypes_decoded_",
+        "prototype_decoding_errors_",
         "usual_distances_",
     )
 
@@ -224,7 +228,17 @@ class AutoencoderBase(AutoencoderCodes):
     def _read_head(self) -> None:
         weight = self._module.head.weight.detach().double().cpu().numpy()
         self.head_weights_ = weight
-        self.prototype_labels_ = self.classes_[weight.argmin(axis=1)]
+        codes = with_user_labels(self, weight.argmin(axis=1))
+        self.prototype_labels_ = self.classes_[codes]
+
+    def _decoding_errors(self) -> np.ndarray:
+        """Squared errors (P,) of decoded prototypes beside the samples behind them."""
+        samples = self.prototype_samples_
+        if samples is None:
+            return np.full(len(self.prototypes_), np.nan)
+        scaling = self._scaling
+        gap = scaling.apply(self.prototypes_decoded_) - scaling.apply(samples)
+        return np.square(gap.reshape(len(gap), -1), dtype=float).sum(axis=1)
 
     def _collect(self, module, data: TrainingData, X) -> None:
         codes = encoded(module.encode, module, data)
@@ -244,6 +258,7 @@ class AutoencoderBase(AutoencoderCodes):
         self.prototype_indices_ = data.rows[index]
         self._read_sources(X)
         self.prototypes_decoded_ = self.decode_prototypes()
+        self.prototype_decoding_errors_ = self._decoding_errors()
         self.latent_dim_ = points.shape[1]
         seen = select_rows(X, data.rows)
         self.recon_error_ = float(np.average(self._errors(seen), weights=data.weight))

@@ -7,13 +7,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.utils.validation import (
-    check_is_fitted,
-)
 
 from skproto import _placing as placing
 from skproto._fitting import keeps_state_on_error
 from skproto.base import PrototypeClassifier
+from skproto.networks._editing import PartFamily
 from skproto.networks._finishing import PartFinishing
 from skproto.training import AtStart, Phase, TrainingData
 from skproto.utils import _parameters as rules
@@ -40,6 +38,7 @@ class PartPrototypeClassifier(PartFinishing):
     """
 
     _auto_encoders: ClassVar[dict[str, str]] = {"table": "mlp", "image": "conv"}
+    _editing_family = PartFamily
     # Fitted attributes with one entry for each prototype.
     _per_prototype: ClassVar[tuple[str, ...]] = placing.PER_PROTOTYPE
     _parameter_rules = PrototypeClassifier._parameter_rules.extended(
@@ -199,42 +198,6 @@ class PartPrototypeClassifier(PartFinishing):
         kept = self._prune_module(module, data, n_neighbors)
         placing.keep_entries(self, self._per_prototype, kept)
         self._refit(self._module, data)
-        self._read_head(self._module)
-        return self
-
-    @keeps_state_on_error
-    def remove_prototypes(self, ids):
-        """Remove prototypes; every score loses exactly what they contributed.
-
-        Parameters
-        ----------
-        ids : int or array-like of int
-            Their numbers in `prototype_ids_`.
-
-        Returns
-        -------
-        self : object
-            The estimator. The head is left alone; :meth:`refit_head` fits it anew.
-
-        Raises
-        ------
-        ValueError
-            If there is no prototype of such a number, or if none would be left.
-        """
-        check_is_fitted(self)
-        ids = np.atleast_1d(np.asarray(ids))
-        unknown = np.setdiff1d(ids, self.prototype_ids_)
-        if len(unknown):
-            raise ValueError(
-                f"ids must be among prototype_ids_. There is no {unknown.tolist()}; "
-                f"there are {self.prototype_ids_.tolist()}."
-            )
-        kept = ~np.isin(self.prototype_ids_, ids)
-        if not kept.any():
-            raise ValueError("ids must leave at least one prototype. Got all of them.")
-        module = self._module.keep(torch.from_numpy(kept))
-        self.net_ = self._make_prediction_net(copy.deepcopy(module))
-        placing.keep_entries(self, self._per_prototype, kept)
         self._read_head(self._module)
         return self
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from skproto.networks._base import phase_list
+from skproto.networks._editing_parts import DeformableFamily
 from skproto.networks._protopnet import ProtoPNetClassifier
 from skproto.nn.deformable import DeformablePartNetwork
 from skproto.nn.deformable_losses import (
@@ -292,6 +293,7 @@ class DeformableProtoPNetClassifier(ProtoPNetClassifier):
     _module_class: ClassVar[type[nn.Module]] = DeformablePartNetwork
     _moving: ClassVar[tuple[str, ...]] = ("encoder", "prototypes", "offset_net")
     _slow: ClassVar[tuple[str, ...]] = ("encoder.body", "offset_net")
+    _editing_family = DeformableFamily
     _parameter_rules = ProtoPNetClassifier._parameter_rules.extended(
         part_grid=(rules.options("auto"), rules.integer(1)),
         dilation=rules.real(0),

@@ -11,6 +11,7 @@ import torch
 from skproto import _placing as placing
 from skproto import _projection as projection
 from skproto.base import PrototypeClassifier
+from skproto.networks._forbidding import SiteForbidding
 from skproto.nn.head_solver import SOLVABLE, solve_head
 from skproto.training import TrainingData
 
@@ -18,7 +19,7 @@ from skproto.training import TrainingData
 PRUNE_MIN = 3
 
 
-class PartFinishing(PrototypeClassifier):
+class PartFinishing(SiteForbidding, PrototypeClassifier):
     """The part of `PartPrototypeClassifier` that follows on training."""
 
     project_prototypes: Any

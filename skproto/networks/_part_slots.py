@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from skproto import _projection as projection
+from skproto.nn.forbidden import own_sites
 from skproto.nn.part_sets import PartSetNetwork
 from skproto.training import TrainingData
 
@@ -80,3 +81,16 @@ def round_slots(module: PartSetNetwork) -> Tensor:
             module.kept[best, part] = True
             module.slot_logits[best, part] = 1.0
     return module.round_slots_()
+
+
+def class_blocks(module: PartSetNetwork, data):
+    """Yield encoded samples class by class: rows, sites, class codes and site mask."""
+    codes = np.asarray(data.y)
+    order = np.argsort(codes, kind="stable")
+    for rows, x in projection.sample_blocks(data, module.prototypes.device, order):
+        with torch.no_grad():
+            z, mask = module.encode(x)
+        n = len(rows)
+        own = torch.from_numpy(np.resize(codes[rows], len(z)))  # filling at the end
+        mask = own_sites(module, z, mask, own)
+        yield rows, z[:n], codes[rows], *([] if mask is None else [mask[:n]])

@@ -23,6 +23,8 @@ from skproto.explanation._presence import (
     presence_probabilities,
 )
 from skproto.networks._base import phase_list
+from skproto.networks._editing_shared import ChannelFamily
+from skproto.networks._forbidding import SiteForbidding
 from skproto.nn.augmentation import Augmentation
 from skproto.nn.noise import FeatureNoise
 from skproto.nn.pip import (
@@ -51,7 +53,7 @@ PRETRAINING_SHARE = 0.2
 PRETRAINING_PRESENCE = 5.0
 
 
-class PIPNetClassifier(PrototypeClassifier):
+class PIPNetClassifier(SiteForbidding, PrototypeClassifier):
     r"""Network of prototypes that two views of an image agree upon (PIP-Net).
 
     At every site of the encoder's map a softmax decides which of the channels it
@@ -312,6 +314,7 @@ class PIPNetClassifier(PrototypeClassifier):
     _auto_encoders: ClassVar[dict[str, str]] = {"table": "mlp", "image": "conv"}
     _n_views: ClassVar[int] = 2
     # Fitted attributes with one entry for each prototype.
+    _editing_family = ChannelFamily
     _per_prototype: ClassVar[tuple[str, ...]] = (
         "prototypes_",
         "prototype_ids_",

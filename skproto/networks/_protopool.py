@@ -10,7 +10,9 @@ import torch
 from skorch.callbacks import Callback
 
 from skproto import _projection as projection
+from skproto._editing import with_user_labels
 from skproto.networks._base import PartPrototypeClassifier, phase_list
+from skproto.networks._editing_shared import PoolFamily
 from skproto.networks._protopnet import ProtoPNetClassifier, class_sites
 from skproto.nn.head_solver import solve_head
 from skproto.nn.losses import CrossEntropy
@@ -307,6 +309,7 @@ class ProtoPoolClassifier(ProtoPNetClassifier):
     """
 
     _moving: ClassVar[tuple[str, ...]] = ("encoder", "prototypes", "head.logits")
+    _editing_family = PoolFamily
     _parameter_rules = PartPrototypeClassifier._parameter_rules.extended(
         n_prototypes=(rules.options("auto"), rules.integer(1)),
         n_slots=rules.integer(1),
@@ -565,7 +568,8 @@ class ProtoPoolClassifier(ProtoPNetClassifier):
         self.class_weights_ = weights.detach().cpu().numpy().astype(np.float64)
         self.prototype_owners_ = module.ownership.cpu().numpy().copy()
         votes = np.where(self.prototype_owners_, self.class_weights_, -np.inf)
-        self.prototype_labels_ = self.classes_[votes.argmax(axis=1)]
+        codes = with_user_labels(self, votes.argmax(axis=1))
+        self.prototype_labels_ = self.classes_[codes]
         chosen = module.head.chosen.cpu().numpy()
         slots = np.where(chosen.any(axis=1), chosen.argmax(axis=1), -1)
         self.slots_ = slots.reshape(len(self.classes_), -1)

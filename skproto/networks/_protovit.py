@@ -14,7 +14,8 @@ from torch import nn
 from skproto import _projection as projection
 from skproto.explanation import PrototypePlaces, SamplePlaces
 from skproto.networks._base import phase_list
-from skproto.networks._part_slots import keep_found_parts, round_slots
+from skproto.networks._editing_parts import TokenSetFamily
+from skproto.networks._part_slots import class_blocks, keep_found_parts, round_slots
 from skproto.networks._site_mask import SiteMaskClassifier, check_sites
 from skproto.nn.losses import CrossEntropy
 from skproto.nn.matching import unit
@@ -354,6 +355,7 @@ class ProtoViTClassifier(SiteMaskClassifier):
 
     _module_class = PartSetNetwork
     _auto_encoders: ClassVar[dict[str, str]] = {"table": "features", "image": "vit"}
+    _editing_family = TokenSetFamily
     _per_prototype = (
         *SiteMaskClassifier._per_prototype,
         "n_parts_",
@@ -708,17 +710,6 @@ class ProtoViTClassifier(SiteMaskClassifier):
             sites=outputs["sites"],
             part_similarities=outputs["part_similarities"].astype(float),
         )
-
-
-def class_blocks(module: PartSetNetwork, data):
-    """Yield encoded samples class by class: rows, sites, class codes and site mask."""
-    codes = np.asarray(data.y)
-    order = np.argsort(codes, kind="stable")
-    for rows, x in projection.sample_blocks(data, module.prototypes.device, order):
-        with torch.no_grad():
-            z, mask = module.encode(x)
-        n = len(rows)
-        yield rows, z[:n], codes[rows], *([] if mask is None else [mask[:n]])
 
 
 def tokens_at(module: PartSetNetwork, data, index, sites) -> torch.Tensor:

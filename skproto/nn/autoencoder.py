@@ -342,6 +342,11 @@ class PrototypeAutoencoderNetwork(nn.Module):
         self.register_buffer("reconstruction_scale", torch.ones(()))
         self.register_buffer("distance_scale", torch.ones(()))
 
+    #: Modules that a network of other sizes takes over.
+    shared_parts = ("encoder", "decoder")
+    #: Its losses compare with samples, not with their sites.
+    needs_samples = True
+
     # -- filling from data -------------------------------------------------------------
 
     @torch.no_grad()

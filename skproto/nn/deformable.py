@@ -9,9 +9,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skproto.nn.encoders import SiteEncoder
+from skproto.nn.forbidden import (
+    forbidden_around,
+    forbidden_sites,
+    lowest_where_forbidden,
+)
 from skproto.nn.part_heads import ClassLinearHead
 from skproto.nn.part_sampling import INTERPOLATIONS, directions, settled_directions
 from skproto.nn.similarity import root
+
+#: Cosine of a prototype in a sample in which every centre is forbidden to it.
+UNSEEN = -1.0
 
 
 class DeformablePartNetwork(nn.Module):
@@ -180,6 +188,37 @@ class DeformablePartNetwork(nn.Module):
         parts, positions, _ = self._deform(self.encoder(x))
         return parts, positions
 
+    @torch.no_grad()
+    def constrain_rows_(self, rows: Tensor) -> None:
+        """Bring parts of some prototypes (F, M, D) back to length 1."""
+        rows.copy_(settled_directions(rows))
+
+    def forbidden_candidates(self, x: Tensor) -> Tensor | None:
+        """Which centres prototypes must not become, (n, P, T); None: none."""
+        if forbidden_sites(self) is None:
+            return None
+        return self.forbidden_centres(self.deformed(x)[1])
+
+    def forbidden_centres(self, positions: Tensor) -> Tensor | None:
+        """Tell at which centres a part of a prototype sees what is forbidden to it.
+
+        Parameters
+        ----------
+        positions : Tensor of shape (n, T, M, 2)
+            As :meth:`deformed` returns them.
+
+        Returns
+        -------
+        forbidden : Tensor of shape (n, P, T), bool, or None
+            None where nothing is forbidden.
+        """
+        hidden = forbidden_sites(self)
+        if hidden is None:
+            return None
+        grid = self.encoder.grid
+        assert grid is not None
+        return forbidden_around(hidden, positions, grid[1])
+
     def candidates(self, x: Tensor) -> Tensor:
         """Return what a prototype can become by projection, (n, T, M, D)."""
         return self.deformed(x)[0]
@@ -251,7 +290,9 @@ class DeformablePartNetwork(nn.Module):
         with torch.autocast(z.device.type, enabled=False):
             return self._compare(z.to(self.prototypes.dtype))
 
-    def compare_parts(self, parts: Tensor) -> dict[str, Tensor]:
+    def compare_parts(
+        self, parts: Tensor, hidden: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Find the best centre of every prototype.
 
         Parameters
@@ -259,17 +300,21 @@ class DeformablePartNetwork(nn.Module):
         parts : Tensor of shape (n, T, M, D)
             As :meth:`candidates` returns them.
 
+        hidden : Tensor of shape (n, P, T), bool, default=None
+            Centres that do not count, see :meth:`forbidden_centres`.
+
         Returns
         -------
         found : dict of str to Tensor
             "cosines", "sites" and "distances" (n, P), see :meth:`forward`.
         """
-        return self._soft(parts) if self.training else self._exact(parts)
+        find = self._soft if self.training else self._exact
+        return find(parts, hidden)
 
     def _compare(self, z: Tensor) -> dict[str, Tensor]:
         """Compare sites (n, T, D) with the prototypes; see :meth:`forward`."""
         parts, positions, offsets = self._deform(z)
-        found = self.compare_parts(parts)
+        found = self.compare_parts(parts, self.forbidden_centres(positions))
         cosines = found["cosines"]
         return {
             **found,
@@ -280,9 +325,11 @@ class DeformablePartNetwork(nn.Module):
             "displacement": offsets.square().sum(3).mean((1, 2)),
         }
 
-    def _soft(self, parts: Tensor) -> dict[str, Tensor]:
+    def _soft(self, parts: Tensor, hidden: Tensor | None = None) -> dict[str, Tensor]:
         """Mean cosine of the best centres, for training."""
         maps = self._cosines(parts, directions(self.prototypes))
+        if hidden is not None:
+            maps = maps.masked_fill(hidden.transpose(1, 2), UNSEEN)
         cosines, sites = maps.max(1)
         if self.top_k > 1:
             few = min(self.top_k, maps.shape[1])
@@ -290,12 +337,18 @@ class DeformablePartNetwork(nn.Module):
         distances = root((2.0 - 2.0 * cosines).clamp_min(0.0))
         return {"cosines": cosines, "sites": sites, "distances": distances}
 
-    def _exact(self, parts: Tensor) -> dict[str, Tensor]:
+    def _exact(self, parts: Tensor, hidden: Tensor | None = None) -> dict[str, Tensor]:
         """Cosine of the best centre, 1 to the bit where the parts are the same."""
         p = settled_directions(self.prototypes)
         # In float32 a centre that is nearly the same could win over the same one.
-        sites = self._cosines(parts.double(), p.double()).argmax(1)
+        maps = self._cosines(parts.double(), p.double())
+        if hidden is not None:
+            maps = maps.masked_fill(hidden.transpose(1, 2), -torch.inf)
+        sites = maps.argmax(1)
         squared = (_at(parts, sites) - p).square().sum(3)  # (n, P, M)
+        if hidden is not None:
+            lost = hidden.gather(2, sites[:, :, None])  # no centre is left
+            squared = squared.masked_fill(lost, 2.0 - 2.0 * UNSEEN)
         mean = squared.mean(2)
         return {
             # Of unit vectors: half their squared distance is 1 less the cosine.
@@ -311,9 +364,14 @@ class DeformablePartNetwork(nn.Module):
 
     def similarity_maps(self, x: Tensor) -> Tensor:
         """Return the activation of every prototype at every centre, (n, P, T)."""
-        parts, _, _ = self._deform(self.encoder(x))
+        parts, positions, _ = self._deform(self.encoder(x))
         cosines = self._cosines(parts, settled_directions(self.prototypes))
-        return self.scale * cosines.relu().transpose(1, 2)
+        maps = self.scale * cosines.relu().transpose(1, 2)
+        hidden = self.forbidden_centres(positions)
+        if hidden is not None and hidden.all(2).any():
+            maps = maps.masked_fill(hidden.all(2, keepdim=True), 0.0)
+            hidden = hidden & ~hidden.all(2, keepdim=True)
+        return lowest_where_forbidden(maps, hidden)
 
     def keep(self, kept: Tensor) -> DeformablePartNetwork:
         """Return the same network with the prototypes of a mask (P,) only."""

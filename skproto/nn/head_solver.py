@@ -62,6 +62,8 @@ class _Problem:
     owned: NDArray[np.bool_]
     start: Array
     l2: float
+    free: NDArray[np.bool_]
+    lower: Array
 
     def cross_entropy(self, table: Array) -> tuple[float, Array]:
         """Weighted mean cross entropy of a weight table (P, K), and its gradient."""
@@ -104,6 +106,8 @@ def solve_head(
     sample_weight: ArrayLike | None = None,
     max_iter: int = 500,
     tol: float = 1e-7,
+    free: Any = None,
+    lower: Any = None,
 ) -> HeadSolution:
     r"""Fit a head to fixed activations.
 
@@ -148,6 +152,12 @@ def solve_head(
     tol : float, default=1e-7
         Largest entry of the projected gradient at which it has converged.
 
+    free : array-like of bool of the shape of `weight`, default=None
+        Weights that may change; all others stay as they are. None: all.
+
+    lower : array-like of the shape of `weight`, default=None
+        Smallest values of free weights without a penalty. None: no bounds.
+
     Returns
     -------
     solution : HeadSolution
@@ -179,6 +189,12 @@ def solve_head(
     if max_iter < 1:
         raise ValueError(f"max_iter must be an int >= 1, got {max_iter!r}")
     problem = _problem(activations, y, weight, head, ownership, sample_weight)
+    shape = problem.start.shape
+    problem = replace(
+        problem,
+        free=np.ones(shape, dtype=bool) if free is None else np.asarray(free),
+        lower=np.full(shape, -np.inf) if lower is None else np.asarray(lower, float),
+    )
     penalty = np.where(problem.owned, 0.0, float(l1))
     problem = replace(problem, l2=float(l2), penalty=penalty)
     solvers = {
@@ -218,7 +234,11 @@ def _problem(activations, y, weight, head, ownership, sample_weight) -> _Problem
         )
     share = _share(sample_weight, len(a))
     codes = codes.astype(np.int64)
-    return _Problem(a, codes, share, np.zeros(owned.shape), owned, start, 0.0)
+    everything = np.ones(start.shape, dtype=bool)
+    nothing = np.zeros(owned.shape)
+    return _Problem(
+        a, codes, share, nothing, owned, start, 0.0, everything, nothing - np.inf
+    )
 
 
 def _share(sample_weight, n_samples) -> Array:
@@ -276,15 +296,16 @@ def _solve_linear(problem: _Problem, options: dict[str, Any]) -> HeadSolution:
     first = problem.start.ravel()
     v0 = np.concatenate([first, np.maximum(-first[split], 0.0)])
     v0[split] = np.maximum(first[split], 0.0)
-    lower = np.full(len(v0), -np.inf)
-    lower[split] = lower[n_weights:] = 0.0
-    found = _minimize(objective, v0, lower, options)
+    lower = np.concatenate([problem.lower.ravel(), np.zeros(len(split))])
+    lower[split] = 0.0
+    free = np.concatenate([problem.free.ravel(), problem.free.ravel()[split]])
+    found = _minimize(objective, v0, lower, options, free)
 
     def total(table: Array) -> float:
         penalty = float(np.sum(problem.penalty * np.abs(table)))
         return problem.smooth(table)[0] + penalty
 
-    return _finish(found, problem.start, join(found.x), total)
+    return _finish(found, _feasible(problem, problem.lower), join(found.x), total)
 
 
 def _solve_nonnegative(problem: _Problem, options: dict[str, Any]) -> HeadSolution:
@@ -299,9 +320,11 @@ def _solve_nonnegative(problem: _Problem, options: dict[str, Any]) -> HeadSoluti
         value += float(np.sum(problem.penalty * table))
         return value, (gradient + problem.penalty).ravel()
 
-    found = _minimize(objective, start.ravel(), np.zeros(start.size), options)
+    lower = np.maximum(problem.lower, 0.0).ravel()
+    found = _minimize(objective, start.ravel(), lower, options, problem.free.ravel())
     end = found.x.reshape(shape)
-    return _finish(found, start, end, lambda table: objective(table.ravel())[0])
+    feasible = _feasible(problem, lower.reshape(shape))
+    return _finish(found, feasible, end, lambda table: objective(table.ravel())[0])
 
 
 def _solve_grouped(problem: _Problem, options: dict[str, Any]) -> HeadSolution:
@@ -320,17 +343,26 @@ def _solve_grouped(problem: _Problem, options: dict[str, Any]) -> HeadSolution:
         return value, gradient.sum(axis=1) + problem.l2 * shift
 
     lower = np.full(len(problem.start), -np.inf)
-    found = _minimize(objective, problem.start, lower, options)
+    found = _minimize(objective, problem.start, lower, options, problem.free)
     return _finish(found, problem.start, found.x, lambda w: objective(w)[0])
 
 
-def _minimize(objective, start: Array, lower: Array, options: dict[str, Any]) -> Any:
-    """Run L-BFGS-B with lower bounds."""
+def _feasible(problem: _Problem, lower: Array) -> Array:
+    """Return the start with free weights brought to their bounds."""
+    start = problem.start
+    return np.where(problem.free, np.maximum(start, lower), start)
+
+
+def _minimize(
+    objective, start: Array, lower: Array, options: dict[str, Any], free
+) -> Any:
+    """Run L-BFGS-B with lower bounds; what is not free keeps its start."""
+    start = np.where(free, np.maximum(start, lower), start)
     return minimize(
         objective,
         start,
         jac=True,
         method="L-BFGS-B",
-        bounds=Bounds(lower, np.full(len(lower), np.inf)),
+        bounds=Bounds(np.where(free, lower, start), np.where(free, np.inf, start)),
         options={"ftol": 1e-15, "maxfun": 4 * options["maxiter"], **options},
     )

@@ -6,6 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from skproto.nn.encoders import SiteEncoder
+from skproto.nn.forbidden import (
+    forbidden_sites,
+    lowest_where_forbidden,
+    match_allowed,
+)
 from skproto.nn.matching import (
     ADJACENCIES,
     MATCHINGS,
@@ -57,16 +62,16 @@ class PartSetNetwork(nn.Module):
         Parts are next to any site taken before, to the site just taken (the paper),
         or anywhere.
 
-    matching : {"greedy", "exact"}, default="greedy"
-        Whether parts are matched pair by pair, the most similar first, or to the set
-        of sites with the largest sum. "exact" does not go with "chain", cannot be
-        exported, and takes time that grows fast with the number of parts.
-
     slot_temperature : float, default=100.0
         The :math:`\tau`. Larger values make slots harder and their gradient smaller.
 
     encoder : SiteEncoder, default=None
         Maps samples to sites (n, T, D). None: samples are tokens (n, T, D).
+
+    matching : {"greedy", "exact"}, default="greedy"
+        Whether parts are matched pair by pair, the most similar first, or to the set
+        of sites with the largest sum. "exact" does not go with "chain", cannot be
+        exported, and takes time that grows fast with the number of parts.
 
     Attributes
     ----------
@@ -310,7 +315,7 @@ class PartSetNetwork(nn.Module):
             "part_similarities" (n, P, M), cosines, 0 where the slot is off; "sites"
             (n, P, M), -1 where the slot is off or no site is left.
         """
-        found = self.match(*self.encode(x, site_mask))
+        found = match_allowed(self, *self.encode(x, site_mask))
         distances = (self.n_parts - found["activations"]).clamp_min(0.0)
         return {**self.head(found), "distances": distances, **found}
 
@@ -341,6 +346,7 @@ class PartSetNetwork(nn.Module):
             ],
             dim=1,
         )
+        maps = lowest_where_forbidden(maps, forbidden_sites(self))
         if site_mask is not None:
             maps = maps.masked_fill(~site_mask[:, None], -1.0)
         return maps.clamp(-1.0, 1.0)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from skproto.nn.encoders import SiteEncoder
+from skproto.nn.forbidden import forbidden_sites, lowest_where_forbidden
 from skproto.nn.part_heads import make_head
 from skproto.nn.part_similarity import make_similarity, unit
 from skproto.nn.pooling import Pooled, make_pooling
@@ -199,6 +200,10 @@ class PartPrototypeNetwork(nn.Module):
         """Which candidates prototypes can become, (n, T) bool; None: all."""
         return self.similarity.admissible(candidates)
 
+    def forbidden_candidates(self, x: Tensor) -> Tensor | None:
+        """Which candidates prototypes must not become, (P, T) bool; None: none."""
+        return forbidden_sites(self)
+
     def search_vectors(self, candidates: Tensor) -> Tensor:
         """Vectors of the candidates for a search by the inner product."""
         return self.similarity.search_vectors(candidates)
@@ -245,8 +250,12 @@ class PartPrototypeNetwork(nn.Module):
             with torch.autocast(z.device.type, enabled=False):
                 return self.compare(z.to(self.prototypes.dtype))
         rows, p = self._operands(z)
-        d = self._dissimilarities(rows, p)
-        pooled: Pooled = self.pooling(d, self.similarity.to_similarity)
+        d, counts = self._dissimilarities(rows, p), None
+        forbidden = forbidden_sites(self)
+        if forbidden is not None:
+            counts = ~forbidden.T.to(d.device)
+            d = d.masked_fill(~counts, torch.inf)
+        pooled: Pooled = self.pooling(d, self.similarity.to_similarity, counts)
         measures = self._measures(rows, p, d, pooled)
         measures = {k: v.to(z) for k, v in measures.items()}
         parts = {
@@ -280,11 +289,13 @@ class PartPrototypeNetwork(nn.Module):
         Returns
         -------
         maps : Tensor of shape (n, P, T)
-            Under max pooling their maximum over the sites is the activation.
+            Under max pooling their maximum over the sites is the activation. Where a
+            site is forbidden it is the lowest value of the other ones.
         """
         z = self.encoder(x)
         maps = self.similarity.to_similarity(self._dissimilarities(*self._operands(z)))
-        return maps.transpose(1, 2).to(z)
+        maps = maps.transpose(1, 2).to(z)
+        return lowest_where_forbidden(maps, forbidden_sites(self))
 
     def _operands(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Sites and prototypes in the precision in which to compare them."""
@@ -342,6 +353,12 @@ class PartPrototypeNetwork(nn.Module):
             state[name] = state[name].index_select(axes[name], rows)
         network.load_state_dict(state)
         return network
+
+    @torch.no_grad()
+    def constrain_rows_(self, rows: Tensor) -> None:
+        """Bring some prototypes (F, D), which are a tensor of their own, back."""
+        if self.unit_prototypes:
+            rows.copy_(unit(rows))
 
     @torch.no_grad()
     def constrain_(self) -> None:

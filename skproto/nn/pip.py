@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skproto.nn.encoders import SiteEncoder
+from skproto.nn.forbidden import forbidden_sites, lowest_where_forbidden
 from skproto.nn.part_heads import NonNegativeHead
 
 # Smallest argument of a logarithm.
@@ -235,7 +236,11 @@ class ChannelPrototypeNetwork(nn.Module):
             (n, T, n_channels).
         """
         z = self.probabilities(x)
-        presences, sites = self._kept(z).max(1)
+        found = self._kept(z)
+        forbidden = forbidden_sites(self)
+        if forbidden is not None:
+            found = found.masked_fill(forbidden.T, -1.0)  # below every probability
+        presences, sites = found.max(1)
         activations = presences
         if not self.training:
             activations = presences.masked_fill(presences < self.threshold, 0.0)
@@ -254,7 +259,8 @@ class ChannelPrototypeNetwork(nn.Module):
 
     def similarity_maps(self, x: Tensor) -> Tensor:
         """Return the probability of every prototype at every site, (n, P, T)."""
-        return self._kept(self.probabilities(x)).transpose(1, 2)
+        maps = self._kept(self.probabilities(x)).transpose(1, 2)
+        return lowest_where_forbidden(maps, forbidden_sites(self))
 
     def constrain_(self) -> None:
         """Shrink the weights of the head, see :class:`SparsePositiveHead`."""

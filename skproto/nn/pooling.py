@@ -23,7 +23,7 @@ class Pooled(NamedTuple):
     nearest : Tensor of shape (n, P)
         Distance of that site, as the kernel takes it.
     mean : Tensor of shape (n, P) or None
-        Mean distance of all sites, where the pooling needs it.
+        Mean distance of all sites that count, where the pooling needs it.
     """
 
     similarities: Tensor
@@ -77,7 +77,9 @@ class MaxPooling(nn.Module):
     def __init__(self):
         super().__init__()
 
-    def forward(self, d: Tensor, kernel: Kernel) -> Pooled:
+    def forward(
+        self, d: Tensor, kernel: Kernel, counts: Tensor | None = None
+    ) -> Pooled:
         """Pool distances (n, T, P) under a falling kernel."""
         nearest, sites = nearest_sites(d)
         return Pooled(kernel(nearest), sites, nearest)
@@ -116,7 +118,9 @@ class TopKPooling(nn.Module):
         self.k = k
         self.training_only = training_only
 
-    def forward(self, d: Tensor, kernel: Kernel) -> Pooled:
+    def forward(
+        self, d: Tensor, kernel: Kernel, counts: Tensor | None = None
+    ) -> Pooled:
         """Pool distances (n, T, P) under a falling kernel."""
         nearest, sites = nearest_sites(d)
         if self.training_only and not self.training:
@@ -151,10 +155,17 @@ class FocalPooling(nn.Module):
     def __init__(self):
         super().__init__()
 
-    def forward(self, d: Tensor, kernel: Kernel) -> Pooled:
-        """Pool distances (n, T, P) under a falling kernel."""
+    def forward(
+        self, d: Tensor, kernel: Kernel, counts: Tensor | None = None
+    ) -> Pooled:
+        """Pool distances (n, T, P) under a falling kernel.
+
+        `counts` (T, P) are the sites of which the mean is taken; None: all.
+        """
         nearest, sites = nearest_sites(d)
         mean = d.mean(dim=1)
+        if counts is not None:
+            mean = d.masked_fill(~counts, 0.0).sum(dim=1) / counts.sum(dim=0)
         return Pooled(kernel(nearest) - kernel(mean), sites, nearest, mean)
 
 
@@ -179,7 +190,8 @@ def make_pooling(name: str, **options: Any) -> nn.Module:
     Returns
     -------
     pooling : Module
-        Takes distances (n, T, P) and a kernel, returns :class:`Pooled`.
+        Takes distances (n, T, P), inf for sites that do not count, and a kernel;
+        returns :class:`Pooled`.
 
     Raises
     ------

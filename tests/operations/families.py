@@ -14,6 +14,16 @@ from typing import Any
 import numpy as np
 from sklearn.datasets import load_digits, load_iris
 
+from skproto._editing import OPERATIONS
+from skproto.networks import (
+    DeformableProtoPNetClassifier,
+    PIPNetClassifier,
+    ProtoPNetClassifier,
+    ProtoPoolClassifier,
+    PrototypeAutoencoderClassifier,
+    ProtoViTClassifier,
+    TesNetClassifier,
+)
 from skproto.shallow import (
     CBCClassifier,
     GLVQClassifier,
@@ -70,6 +80,12 @@ def shallow(cls, **parameters):
     return lambda: cls(**{**settings, **parameters})
 
 
+def network(cls, **parameters):
+    """Return a function that makes an unfitted network, brief to fit."""
+    settings = {"max_epochs": 4, "random_state": 0, "batch_size": 16}
+    return lambda: cls(**{**settings, **parameters})
+
+
 def siblings(model):
     """Return the ids of two nodes of a class with the same parent and leaves below."""
     trees = getattr(model, "estimators_", [model])
@@ -93,6 +109,10 @@ def tree(**parameters):
 
 
 NO_WEIGHTS = frozenset({"reweight"})
+# Channels of an encoder can be left out and weighed, and that is all.
+CHANNELS = frozenset(OPERATIONS) - {
+    *("remove", "relabel", "reweight", "lock", "unlock", "forbid")
+}
 
 CASES = [
     Case("rbf", shallow(RBFClassifier, metric="relevance"), head="linear"),
@@ -124,6 +144,29 @@ CASES = [
         y_digits,
         head="linear",
     ),
+    Case(
+        "protopnet-images",
+        network(ProtoPNetClassifier, n_prototypes_per_class=2, pretrain_epochs=0),
+        X_DIGITS,
+        y_digits,
+        head="linear",
+    ),
+    Case(
+        "protopnet",
+        network(ProtoPNetClassifier, similarity="log_l2", head="nonneg"),
+        head="linear",
+    ),
+    Case("tesnet", network(TesNetClassifier), head="linear"),
+    Case("deformable", network(DeformableProtoPNetClassifier), head="linear"),
+    Case("protopool", network(ProtoPoolClassifier, n_prototypes=40), head="linear"),
+    Case("protovit", network(ProtoViTClassifier, slot_epochs=1), head="linear"),
+    Case(
+        "pipnet",
+        network(PIPNetClassifier, n_prototypes=12),
+        head="linear",
+        refused=CHANNELS,
+    ),
+    Case("autoencoder", network(PrototypeAutoencoderClassifier, lr=0.01)),
     Case("tree", lambda: tree(depth=3), refused=NO_WEIGHTS, ids={"merge": siblings}),
     Case(
         "tree-images",

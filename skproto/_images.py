@@ -94,11 +94,15 @@ class ChannelScaling:
 
     axis : int
         Axis of the channels: 1 for images (n, C, H, W), 2 for tokens (n, T, D).
+
+    held : ndarray of bool of shape (H, W), default=None
+        Pixels of images that are held at the centre: whatever they are, they become 0.
     """
 
     center: np.ndarray
     scale: np.ndarray
     axis: int
+    held: np.ndarray | None = None
 
     def _operands(self) -> tuple[np.ndarray, np.ndarray]:
         shape = (-1, 1, 1) if self.axis == 1 else (-1,)
@@ -112,12 +116,16 @@ class ChannelScaling:
         scaled = X * factor if X.dtype == np.float32 else X.astype(np.float32) * factor
         scaled = np.asarray(scaled, dtype=np.float32)
         scaled -= shift
+        if self.held is not None:
+            scaled[..., self.held] = 0.0
         return scaled
 
     def apply_double(self, X) -> NDArray[np.float64]:
         """Scale samples and return them in float64."""
         shape = (-1, 1, 1) if self.axis == 1 else (-1,)
         centered = np.asarray(X, dtype=np.float64) - self.center.reshape(shape)
+        if self.held is not None:
+            centered[..., self.held] = 0.0
         return np.asarray(centered / self.scale.reshape(shape))
 
     def invert(self, Z: np.ndarray) -> NDArray[np.float64]:

@@ -119,11 +119,17 @@ class PrototypePredictor(
         n_axes = len(self._input_shape)
         if n_axes == 1:
             return preparation.Scaling(self.center_, self.scale_, self._held_features)
-        return images.ChannelScaling(self.center_, self.scale_, 1 if n_axes == 3 else 2)
+        axis, held = (1, self._held_pixels) if n_axes == 3 else (2, None)
+        return images.ChannelScaling(self.center_, self.scale_, axis, held)
 
     @property
     def _held_features(self) -> np.ndarray | None:
         """Features of a table that are held constant, bool (f,); None for none."""
+        return None
+
+    @property
+    def _held_pixels(self) -> np.ndarray | None:
+        """Pixels of images that are held constant, bool (H, W); None for none."""
         return None
 
     @property

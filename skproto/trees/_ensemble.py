@@ -101,7 +101,7 @@ class ProtoTreeEnsembleClassifier(
 
     prototype_ids_ : ndarray of shape (n_prototypes,)
         Stable numbers: those in the trees, shifted by the prototypes that the trees
-        before had when they were unpruned.
+        before had when they were unpruned. Those added by edits go on from there.
 
     prototype_labels_, prototype_indices_, prototype_samples_ : ndarray
         As in :class:`ProtoTreeClassifier`, for the prototypes of all trees.
@@ -148,7 +148,10 @@ class ProtoTreeEnsembleClassifier(
     Notes
     -----
     Changing a tree in `estimators_` (pruning it, say) changes predictions and
-    explanations, while the attributes that join the trees stay as fitted.
+    explanations, while the attributes that join the trees stay as fitted. Edits of the
+    ensemble itself keep all of them in step: they go to the tree that owns the
+    prototype, a new one to the tree that gives its class the least probability or to
+    ``tree``.
 
     References
     ----------

@@ -178,10 +178,12 @@ class ProtoTreeClassifier(TreeClassifier):
         encoder in its space.
 
     prototype_ids_ : ndarray of shape (n_prototypes,)
-        Stable numbers: the breadth-first position in the unpruned tree.
+        Stable numbers: the breadth-first position in the unpruned tree. Those of
+        prototypes that are added by edits go on from there.
 
     prototype_labels_ : ndarray of shape (n_prototypes,)
-        Majority class of the samples that find the prototype present.
+        Majority class of the samples that find the prototype present, or the class
+        that a user has given it.
 
     prototype_indices_, prototype_samples_, prototype_sample_labels_ : ndarray
         Numbers (n_prototypes,), values (n_prototypes, n_features) and labels

@@ -28,6 +28,7 @@ from skproto.networks import (
     PrototypeAutoencoderClassifier,
     ProtoViTClassifier,
 )
+from skproto.operations import EditedEstimator
 from skproto.shallow import (
     CBCClassifier,
     GLVQClassifier,
@@ -354,6 +355,20 @@ def test_searches_and_relevances(tmp_path):
     pipeline = make_pipeline(StandardScaler(), search).fit(IRIS.data, IRIS.target)
     again = written(tmp_path, pipeline, IRIS.data, IRIS.target)
     assert "StandardScaler" in again.html
+
+
+def test_edits_are_told(tmp_path):
+    model = GLVQClassifier(n_prototypes_per_class=2, **FAST)
+    model.fit(IRIS.data, IRIS.target).remove_prototypes([1]).lock_prototypes([4])
+    page = written(tmp_path, model, IRIS.data[::9], IRIS.target[::9])
+    assert "2 times: remove (1), lock (1)" in page.html
+    assert page.data["prototypes"]["id"] == [0, 2, 3, 4, 5]
+    assert page.data["prototypes"]["locked"] == [0, 0, 0, 1, 0]
+    edits = [{"op": "add", "items": [[6.0, 2.7, 5.1, 1.6]], "label": 1}]
+    edited = EditedEstimator(GLVQClassifier(**FAST), edits)
+    edited.fit(IRIS.data, IRIS.target)
+    again = written(tmp_path, edited, IRIS.data[::9], IRIS.target[::9])
+    assert "1 time: add (1)" in again.html
 
 
 def test_same_seed_same_page(tmp_path, rbf):

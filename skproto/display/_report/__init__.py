@@ -124,16 +124,29 @@ def report(
     shown = told(subject.estimator.explain_global(), subject)
     found = predictions(subject)
     order = found.order()[:max_cases]
+    data, book = _data(subject, shown, order)
+    found.radius = _radii(subject, book)
     card = model_card(subject, shown, found, random_state)
-    data = _data(subject, shown, order)
     name = f"{card['estimator']}: report" if title is None else str(title)
     content = {"title": name, "card": card, **_summary(subject, data)}
     target.write_text(page.render(content, {"title": name, **data}), encoding="utf-8")
     return target
 
 
-def _data(subject: Subject, shown: Any, order: np.ndarray) -> dict[str, Any]:
-    """Return what the script of the page shows."""
+def _radii(subject: Subject, book: CaseBook) -> np.ndarray | None:
+    """Return the certified radii of all cases; those of the book are known."""
+    if book.radius is None or len(book.order) < len(subject):
+        radius: np.ndarray | None = subject.estimator._radius(subject.X)
+        return radius
+    radius = np.empty(len(subject))
+    radius[book.order] = book.radius
+    return radius
+
+
+def _data(
+    subject: Subject, shown: Any, order: np.ndarray
+) -> tuple[dict[str, Any], CaseBook]:
+    """Return what the script of the page shows, and the cases it was made of."""
     shape, limits = subject.estimator._input_shape, None
     is_image = len(shape) == 3
     n_pictures = len(order) + 2 * len(shown) if is_image else 1
@@ -145,7 +158,7 @@ def _data(subject: Subject, shown: Any, order: np.ndarray) -> dict[str, Any]:
             part.prototypes.places.limits = limits
     book = CaseBook(subject, order, pictures, limits)
     unit = "image" if is_image else "text" if subject.texts else "row"
-    return {
+    data = {
         "unit": unit,
         "coarse": int(pictures.coarse),
         "classes": [str(name) for name in subject.classes],
@@ -158,6 +171,7 @@ def _data(subject: Subject, shown: Any, order: np.ndarray) -> dict[str, Any]:
         "reasoning": reasoning_entry(shown),
         "pictures": pictures.plain(),
     }
+    return data, book
 
 
 def _limits(subject: Subject, shown: Any) -> tuple[float, float]:

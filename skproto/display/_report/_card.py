@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import platform
+from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -89,7 +90,17 @@ def _facts(subject: Subject, shown: Any) -> list[tuple[str, str]]:
     trained = _training(model)
     if trained:
         facts.append(("Training", trained))
+    edits = getattr(model, "edit_log_", None)
+    if edits:
+        facts.append(("Edited by hand", _edits(edits)))
     return facts
+
+
+def _edits(log: list[dict[str, Any]]) -> str:
+    """Say how often a model was edited, and how."""
+    counts = Counter(str(entry["op"]).replace("_", " ") for entry in log)
+    ways = ", ".join(f"{name} ({count})" for name, count in counts.items())
+    return f"{len(log)} time{'s' if len(log) > 1 else ''}: {ways}"
 
 
 def _input_name(subject: Subject) -> str:

@@ -53,20 +53,24 @@ class CaseBook:
         self.notes: list[str] = []
         self.similarities = np.zeros((0, 0))
         self.nearness = np.zeros((0, 0))
+        self.radius: np.ndarray | None = None
         self._read()
 
     def _read(self) -> None:
-        found = []
+        found, radii = [], []
         for rows, shown in explanations(self.subject, self.order):
             if shown.places is not None and self.limits is not None:
                 shown.places.limits = self.limits
             found.append((np.asarray(shown.similarities), _nearness(shown)))
+            radii.append(shown.radius)
             wide = self._dense(rows) if self._needs_dense else None
             for i, row in enumerate(rows.tolist()):
                 own = None if wide is None else wide[i]
                 self.entries.append(self._entry(shown, i, row, own))
         self.similarities = np.concatenate([similar for similar, _ in found])
         self.nearness = np.concatenate([near for _, near in found])
+        known = [radius for radius in radii if radius is not None]
+        self.radius = np.concatenate(known) if known else None
 
     @property
     def _needs_dense(self) -> bool:

@@ -60,6 +60,9 @@ def prototype_entries(
         columns["source"] = [str(label) for label in table.sample_labels]
     if shown.win_counts is not None:
         columns["wins"] = digits(shown.win_counts)
+    locked = getattr(subject.estimator, "prototype_locked_", None)
+    if locked is not None and np.any(locked):
+        columns["locked"] = [int(is_locked) for is_locked in locked]
     columns.update(_model_columns(shown, subject, labels))
     if has_pictures(shown):
         columns.update(_pictured(shown, pictures))

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import norm
-from sklearn.metrics import recall_score
 
 from skproto.display._report._subject import Subject
 from skproto.metrics import bootstrap_interval
@@ -28,7 +27,7 @@ class Predictions:
     codes: np.ndarray
     probabilities: np.ndarray
     predicted: np.ndarray
-    radius: np.ndarray | None
+    radius: np.ndarray | None = None
 
     @property
     def right(self) -> np.ndarray:
@@ -62,7 +61,6 @@ def predictions(subject: Subject) -> Predictions:
         subject.codes,
         np.asarray(model._probabilities(outputs)),
         np.asarray(model._codes(outputs)),
-        model._radius(subject.X),
     )
 
 
@@ -83,8 +81,7 @@ def wilson(n_right: float, n: int) -> tuple[float, float]:
 
 def balanced_interval(found: Predictions, random_state) -> tuple[float, float, float]:
     """Return the balanced accuracy with its bootstrap interval."""
-    classes = np.unique(found.codes)
-    score = partial(recall_score, labels=classes, average="macro", zero_division=np.nan)
+    score = partial(balanced_accuracy, n_classes=found.probabilities.shape[1])
     low, high = bootstrap_interval(
         score,
         found.codes,
@@ -94,6 +91,21 @@ def balanced_interval(found: Predictions, random_state) -> tuple[float, float, f
         random_state=random_state,
     )
     return float(score(found.codes, found.predicted)), float(low), float(high)
+
+
+def balanced_accuracy(
+    codes: np.ndarray, predicted: np.ndarray, n_classes: int
+) -> float:
+    """Return the mean recall of the classes that occur.
+
+    Examples
+    --------
+    >>> balanced_accuracy(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0]), 3)
+    0.75
+    """
+    n = np.bincount(codes, minlength=n_classes)
+    hits = np.bincount(codes[codes == predicted], minlength=n_classes)
+    return float((hits[n > 0] / n[n > 0]).mean())
 
 
 def calibration(found: Predictions) -> list[dict[str, float]]:

@@ -149,6 +149,7 @@ function prototypePanel(k) {
         ["Activation", `mean ${num(prototypes.mean[k], 2)}, nearest case ${num(prototypes.best[k], 2)}`],
         ["Radius", prototypes.radius && `${num(prototypes.radius[k])}: the distance at which a case is half like it`],
         ["Weights", weightsText(k)],
+        ["Editing", prototypes.locked && prototypes.locked[k] ? "locked" : null],
       ]), values === null ? null : nearestCases(k)),
       h("div", {}, values === null ? nearestCases(k) : values)));
 }

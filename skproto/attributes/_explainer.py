@@ -72,8 +72,9 @@ class PrototypeAttributeExplainer(TransformerMixin, BaseEstimator):
         depends; or all but these, which should do little.
 
     normalize : {None, "relative", "per_rms"}, default=None
-        Units of the scores: of the similarity; as a share of it; or divided by the
-        root mean squared change of the samples, which makes strengths comparable.
+        Units of the scores: of the similarity; as a share of it, where it is not below
+        `tol` of its mean (else NaN); or divided by the root mean squared change of the
+        samples, which makes strengths comparable.
 
     method : {"single", "shapley"}, default="single"
         Change one attribute at a time; or all subsets of them, and share out what all
@@ -409,9 +410,7 @@ class PrototypeAttributeExplainer(TransformerMixin, BaseEstimator):
             prototypes=self._table(passes.model),
             sample_index=np.asarray(index),
             similarities=similarities,
-            scores=scoring.normalized(
-                drops, similarities, self.normalize, self.rms_change_
-            ),
+            scores=self._in_units(drops, similarities),
             drops=drops,
             sites=together([f.sites for f in found]),
             bounded=together([part.bounded for part in parts]),
@@ -419,6 +418,13 @@ class PrototypeAttributeExplainer(TransformerMixin, BaseEstimator):
             places=sample_places(passes),
             normalize=self.normalize,
             tol=self.tol,
+        )
+
+    def _in_units(self, drops, similarities) -> np.ndarray:
+        """Return local drops in the units asked for."""
+        floor = self.tol * np.nan_to_num(self.mean_similarity_)
+        return scoring.normalized(
+            drops, similarities, self.normalize, self.rms_change_, floor
         )
 
     def explain_global(self, baseline=None):
@@ -487,9 +493,7 @@ class PrototypeAttributeExplainer(TransformerMixin, BaseEstimator):
         """
         passes = self._passes(X)
         found = [
-            scoring.normalized(
-                part.drops, part.found.similarities, self.normalize, self.rms_change_
-            )
+            self._in_units(part.drops, part.found.similarities)
             for part in passes.parts()
         ]
         scores = np.concatenate(found)

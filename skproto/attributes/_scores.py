@@ -18,7 +18,9 @@ NOTHING = 1e-12
 DEFAULT_TOL = 0.01
 
 
-def normalized(drops: Floats, similarities: Floats, normalize, rms: Floats) -> Floats:
+def normalized(
+    drops: Floats, similarities: Floats, normalize, rms: Floats, floor: Any = 0.0
+) -> Floats:
     """Return drops (n, P, A) in the units asked for.
 
     Parameters
@@ -30,15 +32,18 @@ def normalized(drops: Floats, similarities: Floats, normalize, rms: Floats) -> F
         Similarities of the originals.
 
     normalize : {None, "relative", "per_rms"}
-        As they are; divided by the similarity, NaN where it is not positive; or divided
-        by the root mean squared change of the samples.
+        As they are; divided by the similarity, NaN where it is not above the floor; or
+        divided by the root mean squared change of the samples.
 
     rms : ndarray of shape (A,)
         Those changes; an attribute that changes nothing scores 0.
+
+    floor : float or ndarray of shape (P,), default=0.0
+        Similarity below which shares of it would explode.
     """
     if normalize == "relative":
         whole = similarities[..., None]
-        known = whole > NOTHING
+        known = whole > np.maximum(floor, NOTHING)[..., None]
         return np.where(known, drops / np.where(known, whole, 1.0), np.nan)
     if normalize == "per_rms":
         return np.where(rms > 0, drops / np.where(rms > 0, rms, 1.0), 0.0)

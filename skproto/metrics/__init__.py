@@ -27,6 +27,7 @@ from skproto.metrics._faithfulness import (
     hard_fidelity,
 )
 from skproto.metrics._feature_regions import FeatureRegions, feature_regions
+from skproto.metrics._impurity import impurity_score
 from skproto.metrics._inputs import prototype_classes
 from skproto.metrics._intervention import intervention_curve
 from skproto.metrics._ood import class_thresholds, ood_from_scores, ood_scores
@@ -67,6 +68,7 @@ __all__ = [
     "faithfulness_score",
     "feature_regions",
     "hard_fidelity",
+    "impurity_score",
     "intervention_curve",
     "location_misalignment",
     "make_prototype_scorer",

@@ -15,6 +15,7 @@ from skproto.metrics._scorers import METRICS
 #: Annotations that metrics take.
 NEEDS = {
     "consistency": ("part_locations", "part_visible"),
+    "impurity": ("part_locations", "part_visible"),
     "purity": ("part_locations", "part_visible"),
     "stability": ("part_locations", "part_visible"),
     "relevance": ("masks",),

@@ -204,10 +204,12 @@ def relevance_column(estimator, X, y, masks) -> NDArray[np.float64]:
 
 
 def judged(values) -> dict[str, float]:
-    """Return the mean over prototypes, and how many could be judged."""
+    """Return mean and spread over prototypes, and how many were judged and passed."""
     values = np.asarray(values, dtype=np.float64)
     known = float((~np.isnan(values)).sum())
-    return {"value": mean_over_prototypes(values), "n_prototypes": known}
+    spread = float(np.nanstd(values)) if known else float("nan")
+    found = {"value": mean_over_prototypes(values), "n_prototypes": known}
+    return {**found, "std": spread, "n_above_half": float((values > 0.5).sum())}
 
 
 def chance(estimator, regions: Regions, notes: Annotations, n_resamples, rng):

@@ -21,6 +21,7 @@ from skproto.metrics._faithfulness import (
     faithfulness_score,
     hard_fidelity,
 )
+from skproto.metrics._impurity import impurity_score
 from skproto.metrics._inputs import final_estimator, maps_of, prototype_classes
 from skproto.metrics._parts import consistency_score, purity_score
 from skproto.metrics._relevance import relevance_score
@@ -55,6 +56,13 @@ def _purity(
 ):
     regions = regions_of(estimator, X, half_size)
     return purity_score(regions, part_locations, part_visible, **options)
+
+
+def _impurity(
+    estimator, X, y, part_locations, part_visible=None, half_size=None, **options
+):
+    regions = regions_of(estimator, X, half_size)
+    return impurity_score(regions, part_locations, part_visible, **options)
 
 
 def _stability(estimator, X, y, part_locations, part_visible=None, **options):
@@ -120,6 +128,7 @@ METRICS: dict[str, tuple[Callable[..., Any], bool]] = {
     "explanation_size": (_size, False),
     "faithfulness": (partial(_unlabelled, faithfulness_score), True),
     "hard_fidelity": (partial(_unlabelled, hard_fidelity), True),
+    "impurity": (_impurity, False),
     "purity": (_purity, True),
     "redundancy": (partial(_unlabelled, redundancy_score), False),
     "relevance": (_relevance, True),
@@ -275,9 +284,9 @@ def make_prototype_scorer(
     metric : str or callable
         "additivity", "completeness", "consistency", "contrast", "coverage",
         "deletion", "entropy", "explanation_size", "faithfulness", "hard_fidelity",
-        "purity", "redundancy", "relevance", "sensitivity", "sparsity", "stability" or
-        "uniqueness"; or a function called with estimator, X, y and the annotations by
-        name.
+        "impurity", "purity", "redundancy", "relevance", "sensitivity", "sparsity",
+        "stability" or "uniqueness"; or a function called with estimator, X, y and the
+        annotations by name.
 
     X : array-like of shape (n, ...), default=None
         Samples that are annotated; all that will be scored must be among them. None:

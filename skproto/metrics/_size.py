@@ -196,17 +196,19 @@ def prototype_uniqueness(estimator, kind="vectors", *, per_prototype=False):
     estimator : fitted estimator
         Any estimator of the package.
 
-    kind : {"vectors", "sources", "places"}, default="vectors"
-        Whether the prototypes themselves must differ (after eight decimals), the
-        training samples behind them, or the places in these samples.
+    kind : {"vectors", "parts", "sources", "places"}, default="vectors"
+        Whether the prototypes themselves must differ (after eight decimals), their
+        parts where they have several, the training samples behind them, or the places
+        in these samples.
 
     per_prototype : bool, default=False
-        Return for each prototype whether no other is the same.
+        Return for each prototype whether no other is the same; not for parts.
 
     Returns
     -------
     score : float or ndarray of shape (P,), bool
-        Number of distinct ones divided by the number of prototypes.
+        Number of distinct ones divided by the number of prototypes, or of the parts
+        that are switched on.
 
     Examples
     --------
@@ -217,10 +219,14 @@ def prototype_uniqueness(estimator, kind="vectors", *, per_prototype=False):
     >>> prototype_uniqueness(model)
     1.0
     """
-    check_option("kind", kind, ("vectors", "sources", "places"))
+    check_option("kind", kind, ("vectors", "parts", "sources", "places"))
     estimator, _ = final_estimator(estimator, None)
     check_is_fitted(estimator)
     n_prototypes = len(estimator.prototypes_)
+    if kind == "parts":
+        if per_prototype:
+            raise ValueError("per_prototype=True needs a kind other than 'parts'.")
+        return _unique_parts(estimator)
     if kind == "vectors":
         keys = np.round(np.asarray(estimator.prototypes_), N_DECIMALS) + 0.0
     else:
@@ -233,6 +239,17 @@ def prototype_uniqueness(estimator, kind="vectors", *, per_prototype=False):
     if per_prototype:
         return np.asarray(count[inverse.ravel()] == 1)
     return len(count) / n_prototypes
+
+
+def _unique_parts(estimator) -> float:
+    """Return the share of the parts that are switched on and differ."""
+    vectors = np.asarray(estimator.prototypes_)
+    parts = vectors if vectors.ndim == 3 else vectors.reshape(len(vectors), 1, -1)
+    on = getattr(estimator, "slots_", None)
+    if on is None or np.shape(on) != parts.shape[:2]:
+        on = np.ones(parts.shape[:2], dtype=bool)
+    shown = np.round(parts[np.asarray(on) > 0.5], N_DECIMALS) + 0.0
+    return len(np.unique(shown, axis=0)) / max(len(shown), 1)
 
 
 def redundancy_score(estimator, X, *, per_prototype=False):

@@ -25,9 +25,13 @@ from skproto.metrics import (
     contrast_scores,
     contribution_sizes,
     explanation_sensitivity,
+    impurity_score,
     intervention_curve,
     make_prototype_scorer,
+    prototype_regions,
     prototype_report,
+    prototype_uniqueness,
+    purity_score,
 )
 from skproto.metrics._contrast import matched_vectors
 
@@ -253,6 +257,42 @@ def test_intervention_with_edits_of_the_user(iris):
     assert curve["edit"].tolist() == ["", "relabel", "relabel"]
     assert curve["gain"][1] < -0.05
     assert curve["gain"][2] > 0.05
+
+
+# -- purity of parts -------------------------------------------------------------------
+
+
+def test_impurity_by_hand():
+    maps = np.zeros((5, 1, 8, 8))
+    maps[:, 0, 0, 0] = 1
+    near, far = [0, 0], [7, 7]
+    # The first part is met in all five, the second in two, the third in one.
+    places = np.array([[near, near, far], [near, near, near], *[[near, far, far]] * 3])
+    regions = prototype_regions(maps, (8, 8), half_size=1)
+    assert purity_score(regions, places) == 1.0
+    assert impurity_score(regions, places) == pytest.approx(0.4)
+    assert impurity_score(regions, places, merge=[[0, 1]]) == pytest.approx(0.2)
+    assert impurity_score(regions, places[:, :1]) == 0.0
+    seen = np.ones((5, 3), dtype=bool)
+    seen[3:, 1] = False
+    assert impurity_score(regions, places, seen) == pytest.approx(2 / 3)
+    with pytest.raises(ValueError, match="top_k must be"):
+        impurity_score(regions, places, top_k=0)
+
+
+def test_unique_parts(pictures):
+    X, y = pictures
+    model = ProtoViTClassifier(max_epochs=1, random_state=0).fit(X, y)
+    n_on = model.slots_.sum()
+    model.prototypes_ = np.array(model.prototypes_)
+    model.prototypes_[:] = np.arange(model.prototypes_[..., 0].size).reshape(
+        *model.prototypes_.shape[:2], 1
+    )
+    assert prototype_uniqueness(model, "parts") == 1.0
+    model.prototypes_[:] = 1.0
+    assert prototype_uniqueness(model, "parts") == pytest.approx(1 / n_on)
+    with pytest.raises(ValueError, match="per_prototype=True needs"):
+        prototype_uniqueness(model, "parts", per_prototype=True)
 
 
 # -- what else is told -----------------------------------------------------------------

@@ -12,9 +12,10 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from operations_families import CASES, arguments_of
 
 from skproto._editing import OPERATIONS, EditNotSupported, apply_edit
+
+from .families import CASES, arguments_of
 
 # How long the chains are, and how many: small, since edits of every family are chained.
 N_CHAINS, N_STEPS = 2, 6

@@ -6,7 +6,6 @@ import pickle
 
 import numpy as np
 import pytest
-from operations_families import by_name
 
 import skproto
 from skproto._editing import Ball, Cap, family_of, settle
@@ -18,6 +17,8 @@ from skproto.operations import (
     replay,
 )
 from skproto.shallow import CBCClassifier, GLVQClassifier, RBFClassifier
+
+from .families import by_name
 
 CASE = by_name("rbf")
 X, y = CASE.X, CASE.y

@@ -100,7 +100,13 @@ class PrototypeMetrics(Callback):
         self.masks = masks
 
     def initialize(self):
-        """Look up the metrics; called by skorch."""
+        """Look up the metrics; called by skorch.
+
+        Returns
+        -------
+        self : object
+            The callback.
+        """
         check_count("every", self.every, 1)
         self._functions = {name: self._function(name) for name in self.metrics}
         return self
@@ -118,7 +124,16 @@ class PrototypeMetrics(Callback):
         return lambda estimator, X, y: metric(estimator, X, y, **notes)
 
     def on_epoch_end(self, net, **kwargs):
-        """Measure and write to the history."""
+        """Measure and write to the history; called by skorch.
+
+        Parameters
+        ----------
+        net : PrototypeNet
+            The net that trains.
+
+        **kwargs : object
+            Not used.
+        """
         n_epochs = len(net.history)
         if n_epochs % self.every:
             values = dict.fromkeys(self._functions, np.nan)

@@ -138,13 +138,6 @@ CASES = [
         refused=NO_WEIGHTS,
     ),
     Case(
-        "rbf-images",
-        shallow(RBFClassifier, pretrain_epochs=0, max_epochs=2, lr=0.01),
-        X_DIGITS,
-        y_digits,
-        head="linear",
-    ),
-    Case(
         "protopnet-images",
         network(ProtoPNetClassifier, n_prototypes_per_class=2, pretrain_epochs=0),
         X_DIGITS,

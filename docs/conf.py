@@ -64,11 +64,12 @@ numpydoc_validation_checks = {
     "SA04",
 }
 # The template documents its parameters once for all, in prose; estimators one by one.
-# Torch parts are documented by their class, as the methods of modules are all alike; so
-# are the hooks by which a family of estimators is edited.
+# Torch parts and callbacks are documented by their class, as their methods are all alike;
+# so are the hooks by which a family of estimators is edited.
 numpydoc_validation_exclude = {
     r"^skproto\.base\.PrototypeClassifier$",
     r"^skproto\.(nn|training)\.\w+\.\w+",
+    r"^skproto\.metrics\.PrototypeMetrics\.(initialize|on_\w+)",
     r"^skproto\.operations\.EditingFamily\.\w+",
 }
 

@@ -2,7 +2,7 @@
 Parts of images: this looks like that
 =====================================
 
-A network of prototype parts and a prototype tree learn handwritten digits of 8 x 8
+A network of prototype parts and a prototype tree learn the digits from 0 to 5, of 8 x 8
 pixels. Both answer with the parts of training images that an image reminds them of, and
 what each of these adds to the decision.
 """
@@ -24,7 +24,7 @@ from sklearn.model_selection import train_test_split
 from skproto import ProtoPNetClassifier, ProtoTreeClassifier
 
 torch.set_num_threads(1)  # on images as small as these more threads are slower
-X, y = load_digits(return_X_y=True)
+X, y = load_digits(n_class=6, return_X_y=True)
 images = X.reshape(-1, 8, 8)
 X_train, X_test, y_train, y_test = train_test_split(
     images, y, test_size=0.3, stratify=y, random_state=0

@@ -41,7 +41,7 @@ models = {
     ),
 }
 tables = {"breast cancer": load_breast_cancer, "wine": load_wine}
-folds = StratifiedKFold(5, shuffle=True, random_state=0)
+folds = StratifiedKFold(3, shuffle=True, random_state=0)
 
 accuracy = pd.DataFrame(index=models, columns=tables, dtype=object)
 for table, load in tables.items():
@@ -50,7 +50,7 @@ for table, load in tables.items():
         scores = cross_val_score(model, X, y, cv=folds, n_jobs=2)
         accuracy.loc[name, table] = f"{scores.mean():.3f} ± {scores.std():.3f}"
 
-print("Accuracy in 5-fold cross-validation, mean ± standard deviation\n")
+print("Accuracy in 3-fold cross-validation, mean ± standard deviation\n")
 print(accuracy.to_string(), "\n")
 
 # %%

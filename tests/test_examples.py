@@ -130,7 +130,7 @@ def test_image_parts(tmp_path):
     )
     removed, all_of_them = map(int, re.search(r"without (\d+) of (\d+)", text).groups())
     assert (
-        f"{all_of_them - removed} prototypes, sources among the first 628: True" in text
+        f"{all_of_them - removed} prototypes, sources among the first 379: True" in text
     )
     for name in ("digit", "gallery", "path", "tree"):
         assert_picture(tmp_path / f"{name}.png")

@@ -261,7 +261,7 @@ class ExplanationDisplay(ExplainedDisplay):
         """
         return cls(explanation, sample=sample).plot(ax)
 
-    #: The predictions of a model of prototypes are its explanations.
+    # The predictions of a model of prototypes are its explanations.
     from_predictions = from_explanation
 
     def plot(self, ax=None, *, sample=None) -> Self:

@@ -162,6 +162,7 @@ def found_here(
 
 def _found_many(places: SamplePlaces, at: tuple[int, int], parts: list[int]) -> str:
     """Name the place of many parts together, and the part that is found least."""
+    assert places.boxes is not None
     boxes = np.array([box_of(places.boxes, at, part) for part in parts])
     around = [*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()]
     text = f"{len(parts)} parts found here"

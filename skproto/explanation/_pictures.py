@@ -184,7 +184,8 @@ def crowded_marks(
     places: PrototypePlaces | SamplePlaces, at: Any, parts: list[int | None]
 ) -> list[Mark]:
     """Return the box around many parts, and their numbers as marks without size."""
-    boxes = np.array([box_of(places.boxes, at, part) for part in parts], dtype=float)
+    assert places.boxes is not None
+    boxes = np.array([box_of(places.boxes, at, part) for part in parts], np.float64)
     around = *boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0)
     top, left, bottom, right = (float(edge) for edge in around)
     outline = (round(top), round(left), round(bottom), round(right))

@@ -25,7 +25,7 @@ def _connected_sets(table: bytes, n_sites: int, size: int) -> NDArray[np.int64]:
     near = np.frombuffer(table, dtype=bool).reshape(n_sites, n_sites)
     sets = np.arange(n_sites)[:, None]
     for _ in range(size - 1):
-        beside: NDArray[np.bool_] = near[sets].any(axis=1)
+        beside = np.logical_or.reduce(near[sets], axis=1)
         beside[np.arange(len(sets))[:, None], sets] = False
         row, site = beside.nonzero()
         if len(row) > size * MAX_SETS:

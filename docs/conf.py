@@ -64,8 +64,8 @@ numpydoc_validation_checks = {
     "SA04",
 }
 # The template documents its parameters once for all, in prose; estimators one by one.
-# Torch parts and callbacks are documented by their class, as their methods are all alike;
-# so are the hooks by which a family of estimators is edited.
+# Torch parts and callbacks are documented by their class: their methods are all alike.
+# So are the hooks by which a family of estimators is edited.
 numpydoc_validation_exclude = {
     r"^skproto\.base\.PrototypeClassifier$",
     r"^skproto\.(nn|training)\.\w+\.\w+",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,21 @@ from skproto.training import TrainingData
 DUPLICATE = 0.999
 
 
+def _class_weighted(data: TrainingData, model: Any) -> NDArray[np.float64] | None:
+    """Return sample weights times class weights, of mean 1; None without the latter."""
+    asked = getattr(model, "class_weight", None)
+    if asked is None:
+        return None
+    if isinstance(asked, str):
+        # "balanced": all classes that are there have the same total.
+        totals = np.bincount(data.y, data.weight, data.n_classes)
+        factors = 1.0 / np.where(totals > 0, totals, 1.0)
+    else:
+        factors = np.array([asked.get(label, 1.0) for label in model.classes_.tolist()])
+    weight = data.weight * factors[data.y]
+    return np.asarray(weight / weight.mean())
+
+
 class ItemFamily:
     """The part of a family that reads samples and compares them with prototypes."""
 
@@ -37,8 +53,9 @@ class ItemFamily:
 
     def labelled(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, TrainingData]:
         """Return validated samples, and with their classes as data of the model."""
-        found: tuple[Any, TrainingData] = self.model._labelled(X, y, sample_weight)
-        return found
+        X, data = self.model._labelled(X, y, sample_weight)
+        weight = _class_weighted(data, self.model)
+        return X, data if weight is None else replace(data, weight=weight)
 
     def codes_of(self, X: Any, y: Any) -> NDArray[np.int64]:
         """Return the class codes of labels, which must be known."""

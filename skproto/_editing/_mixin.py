@@ -80,7 +80,7 @@ class EditingMixin(OperationMethods):
                 f"fit forgets that {what} were forbidden. Use forbid(..., on_fit=True) "
                 "or skproto.operations.EditedEstimator to keep it.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         memory.forget(self)
 

@@ -403,3 +403,20 @@ def test_a_forbidden_feature_has_no_relevance(model):
     with pytest.warns(UserWarning, match="fit forgets"):
         model.fit(X, y)
     assert model.relevances_[3] > 1e-3
+
+
+def test_repairs_weigh_classes_as_the_fit_does():
+    many = np.concatenate([np.flatnonzero(y != "virginica"), [49]])
+    settings = {"n_prototypes_per_class": 1, "max_epochs": 5, "random_state": 0}
+    plain = RBFClassifier(**settings).fit(X[many], y[many])
+    balanced = RBFClassifier(**settings, class_weight="balanced").fit(X[many], y[many])
+    given = RBFClassifier(
+        **settings, class_weight={"setosa": 1.0, "versicolor": 1.0, "virginica": 17.0}
+    ).fit(X[many], y[many])
+    weights = [
+        family_of(m).labelled(X[many], y[many], None)[1]
+        for m in (plain, balanced, given)
+    ]
+    rare = [data.weight[data.y == 2].sum() / data.weight.sum() for data in weights]
+    np.testing.assert_allclose(rare[1:], [1 / 3, 17 / 50], rtol=0.05)
+    assert rare[0] < 0.05

@@ -366,8 +366,9 @@ def test_edits_are_told(tmp_path):
     assert page.data["prototypes"]["locked"] == [0, 0, 0, 1, 0]
     edits = [{"op": "add", "items": [[6.0, 2.7, 5.1, 1.6]], "label": 1}]
     edited = EditedEstimator(GLVQClassifier(**FAST), edits)
-    edited.fit(IRIS.data, IRIS.target)
-    again = written(tmp_path, edited, IRIS.data[::9], IRIS.target[::9])
+    rows = IRIS.data.to_numpy()
+    edited.fit(rows, IRIS.target)
+    again = written(tmp_path, edited, rows[::9], IRIS.target[::9])
     assert "1 time: add (1)" in again.html
 
 

@@ -85,6 +85,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("skproto",),
     "within_subsection_order": "gallery_order.order",
+    "ignore_repr_types": r"matplotlib\.",  # the picture says it
     "min_reported_time": 1_000_000,
     "show_memory": False,
     "write_computation_times": False,

@@ -11,6 +11,8 @@ Run as a script, it writes the page to the folder named on the command line, or 
 ``demo_output``.
 """
 
+# sphinx_gallery_thumbnail_path = '_static/report.png'
+
 import sys
 from pathlib import Path
 

@@ -115,12 +115,13 @@ shape = shown["shape"].plot()
 # %%
 # Contrast counts in both, since it is changed a lot: strengths of different attributes
 # are not comparable. A sweep from no change to the farthest one does not depend on one
-# strength.
+# strength; this is the one of the network that learned colours.
 
 explainer = PrototypeAttributeExplainer(
-    models["shape"], ["hue", "contrast", "shape"], strengths=strengths, n_resamples=0
+    models["colour"], ["hue", "contrast", "shape"], strengths=strengths, n_resamples=0
 )
-sweep = explainer.fit(tests["shape"][0][:60]).sweep(tests["shape"][0][:60])
+few = tests["colour"][0][:60]
+sweep = explainer.fit(few).sweep(few)
 print(sweep.to_frame().groupby("attribute", sort=False)[["area"]].median().round(2))
 curves = sweep.plot()
 

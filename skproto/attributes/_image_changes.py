@@ -31,7 +31,7 @@ STRENGTHS: dict[str, Any] = {
 IDENTITY = {"hue": 0.0, "saturation": 1.0, "contrast": 1.0, "brightness": 1.0}
 IDENTITY |= {"shape": 0.0, "texture": 0.0}
 FARTHEST = {"hue": 0.5, "saturation": 0.0, "contrast": 0.0, "brightness": 0.0}
-FARTHEST |= {"shape": 1 / 8, "texture": 32 / 255}
+FARTHEST |= {"shape": 1 / 4, "texture": 32 / 255}
 # The number that a sweep moves.
 MAIN = {"shape": "amplitude", "texture": "h"}
 # Displacements are cut to whole pixels: an amplitude of 1 would hardly move anything.

@@ -26,7 +26,7 @@ class AttributeSweep:
     """Curves of the relative drop of similarity over the amount of change.
 
     An amount of 0 changes nothing. An amount of 1 is the farthest: the opposite hue, no
-    saturation, no contrast, black, a shear of an eighth of the side, smoothing with h =
+    saturation, no contrast, black, a shear of a quarter of the side, smoothing with h =
     32/255; for tables full replacement.
 
     Parameters

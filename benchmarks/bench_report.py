@@ -50,7 +50,7 @@ def photographs():
 
 
 def opened(path):
-    """Milliseconds until the page is complete, and until a case has opened."""
+    """Milliseconds of processor time, until the page is shown, and to open a case."""
     from playwright.sync_api import sync_playwright
 
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
@@ -63,16 +63,19 @@ def opened(path):
         found = []
         for _ in range(3):
             page = browser.new_page()
+            session = page.context.new_cdp_session(page)
+            session.send("Performance.enable", {"timeDomain": "threadTicks"})
             page.goto(path.as_uri())
-            found.append(
-                page.evaluate(
-                    """() => { const start = performance.now();
-                    document.querySelector("#c-list button").click();
-                    document.body.offsetHeight;
-                    const entry = performance.getEntriesByType("navigation")[0];
-                    return [entry.domComplete, performance.now() - start]; }"""
-                )
+            metrics = session.send("Performance.getMetrics")["metrics"]
+            busy = {one["name"]: one["value"] for one in metrics}["TaskDuration"]
+            waited = page.evaluate(
+                """() => { const start = performance.now();
+                document.querySelector("#c-list button").click();
+                document.body.offsetHeight;
+                const entry = performance.getEntriesByType("navigation")[0];
+                return [entry.domComplete, performance.now() - start]; }"""
             )
+            found.append([1000 * busy, *waited])
             page.close()
         browser.close()
     return [median(times) for times in zip(*found, strict=True)]
@@ -94,9 +97,12 @@ def main():
             if times is None:
                 print("    not opened: no Chromium here")
                 continue
-            shown = verdict(times[0], 1000, at_least=False)
-            print(f"    shown after {times[0]:.0f} ms {shown}")
-            print(f"    a case opens in {times[1]:.0f} ms")
+            busy, shown, case = times
+            print(f"    opening takes {busy:.0f} ms of processor time")
+            print(
+                f"    shown after {shown:.0f} ms {verdict(shown, 1000, at_least=False)}"
+            )
+            print(f"    a case opens in {case:.0f} ms")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from skproto import _preparation as preparation
 from skproto._editing import _memory as memory
 from skproto._editing import read_attributes, restore_attributes
+from skproto._editing._items import _class_weighted
 from skproto.training import TrainingData, select_rows
 from skproto.trees._editing import TreeFamily
 from skproto.trees._regions import SiteChoice
@@ -218,7 +219,9 @@ class EnsembleMembers(SiteChoice):
         parts = preparation.training_data(X, codes, weight, self.model._scaling)
         self._raw = X
         rng = np.random.RandomState(0)
-        return X, TrainingData(**parts, n_classes=len(self.model.classes_), rng=rng)
+        data = TrainingData(**parts, n_classes=len(self.model.classes_), rng=rng)
+        weighted = _class_weighted(data, self.members[0].model)
+        return X, data if weighted is None else replace(data, weight=weighted)
 
     def codes_of(self, X: Any, y: Any) -> NDArray[np.int64]:
         """Return the class codes of labels, which must be known."""

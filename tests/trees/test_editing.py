@@ -473,6 +473,16 @@ def test_locks_and_labels_of_an_ensemble(forest):
     assert family_of(labelled).spoken_codes()[at(labelled, 5)] == 1
 
 
+def test_repair_weighs_classes_as_the_trees_do(forest):
+    model = copy.deepcopy(forest)
+    plain = family_of(model).labelled(X, y, None)[1].weight
+    assert_array_equal(plain, 1.0)
+    for tree in model.estimators_:
+        tree.class_weight = "balanced"
+    weight = family_of(model).labelled(X, y, None)[1].weight
+    assert_allclose([weight[y == k].sum() for k in range(3)], len(y) / 3)
+
+
 def test_failure_leaves_the_trees_alone(forest):
     model = copy.deepcopy(forest)
     trees = list(model.estimators_)

@@ -138,7 +138,7 @@ def check_removal(name, estimator):
     weights = np.abs(before.head_weights).max(axis=1)
     weakest = int(weights.argmin())
     if hasattr(model, "remove_prototypes"):
-        model.remove_prototypes(before.prototypes.ids[weakest])
+        model.remove_prototypes(before.prototypes.ids[weakest], allow_empty_class=True)
     else:
         model.prune(np.partition(weights, 1)[:2].mean())
     promise(

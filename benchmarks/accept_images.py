@@ -35,6 +35,16 @@ CLASSES = {
     "PrototypeAutoencoder": PrototypeAutoencoderClassifier,
     "ProtoViT": ProtoViTClassifier,
 }
+# What the models of a set, or of all sets, have of their own. A tree learns 60,000
+# images by heart in ten epochs if it never sees them otherwise.
+OWN = {
+    "ProtoPNet": {"prune_neighbors": 6},
+    ("fashion", "ProtoTree"): {
+        "max_epochs": 20,
+        "adjust_epochs": 3,
+        "augment": Augmentation(shift=0.04, flip=True, rotation=0, color=0),
+    },
+}
 # Kind of the encoder of each model, which the softmax head gets too.
 ENCODERS = {
     "ProtoPNet": "conv",
@@ -52,8 +62,8 @@ def strided(shape):
 def make_model(kind, name, epochs, settings):
     """Return an untrained model; what is not a default is said here."""
     change = None if name == "fashion" else Augmentation(shift=0.08, flip=True)
-    own = {"ProtoPNet": {"prune_neighbors": 6}}.get(kind, {})
     common = {"random_state": 0, "max_epochs": epochs, "augment": change}
+    own = OWN.get((name, kind), OWN.get(kind, {}))
     return CLASSES[kind](**{**common, **own, **settings})
 
 

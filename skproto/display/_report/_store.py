@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from skproto.explanation._pictures import Picture, png, shrink
+from skproto.utils._optional import import_optional
 
 LARGEST = (192, 128, 96, 64)  # longer side in pixels, the smaller the more there are
 BUDGET = 11_000_000  # bytes of all pictures, before they are written as text
@@ -81,17 +82,14 @@ def _uri(pixels: np.ndarray) -> str:
     data = png(pixels)
     if len(data) > 4000:
         jpeg = _jpeg(pixels)
-        if jpeg and len(jpeg) < 0.6 * len(data):
+        if len(jpeg) < 0.6 * len(data):
             return "jpeg," + b64encode(jpeg).decode()
     return "png," + b64encode(data).decode()
 
 
 def _jpeg(pixels: np.ndarray) -> bytes:
-    """Return pixels as a JPEG; nothing without Pillow, which matplotlib brings."""
-    try:
-        from PIL import Image
-    except ImportError:
-        return b""
+    """Return pixels as a JPEG."""
+    image = import_optional("PIL.Image", "A report with images", "html")
     file = BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY, optimize=True)
+    image.fromarray(pixels).save(file, "JPEG", quality=QUALITY, optimize=True)
     return file.getvalue()

@@ -14,13 +14,16 @@ marks says that all is well. The prototypes tell, and three edits mend it.
 # Dim, grainy digits on pictures of 24 x 24 pixels. In training every class has a mark
 # of its own colour; where the model will be used there are none.
 
+import sys
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from skproto import ProtoPNetClassifier
+from skproto import ProtoPNetClassifier, report
 from skproto.operations import EditedEstimator, edit
 
 torch.set_num_threads(1)
@@ -112,6 +115,14 @@ touches = (boxes[:, 0] < bottom) & (boxes[:, 1] < right)
 on_mark = network.prototype_ids_[touches]
 print("prototypes on the mark:", on_mark.tolist(), "of", len(network.prototype_ids_))
 gallery = network.explain_global().plot()
+
+# %%
+# The report is the page for those who have to answer for the model: the gallery by
+# class, each prototype with the pictures nearest to it, and every case explained.
+folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo_output")
+folder.mkdir(exist_ok=True)
+page = report(network, X_valid, y_valid, folder / "shortcut.html", random_state=0)
+print(f"page: {page} ({page.stat().st_size / 1e6:.1f} MB)")
 
 # %%
 # (b) Remove them, repair

@@ -207,7 +207,7 @@ def spread(points: np.ndarray, gap: float) -> np.ndarray:
 
     Examples
     --------
-    >>> spread(np.array([[0.0, 0.0], [0.5, 0.0]]), 1.0).round(2).tolist()
+    >>> (spread(np.array([[0.0, 0.0], [0.5, 0.0]]), 1.0).round(2) + 0).tolist()
     [[-0.25, 0.0], [0.75, 0.0]]
     """
     # Equal points part in the direction of their numbers.

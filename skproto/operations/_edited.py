@@ -88,7 +88,7 @@ class EditedEstimator(
     ...     GLVQClassifier(1, random_state=0),
     ...     edits=[
     ...         {"op": "forbid", "features": [0]},
-    ...         {"op": "add", "items": [[6.0, 2.7, 5.1, 1.6]], "label": 1},
+    ...         {"op": "add", "items": [[6.0, 2.2, 4.0, 1.0]], "label": 1},
     ...     ],
     ... )
     >>> bool(cross_val_score(model, X, y, cv=3).mean() > 0.9)

@@ -201,6 +201,7 @@ TOLD_ABOVE = {
     "plot_image_parts.py",
     "plot_pretrained_encoder.py",
     "plot_quickstart.py",
+    "plot_report.py",
 }
 OTHERS = sorted({path.name for path in EXAMPLES.glob("*.py")} - TOLD_ABOVE)
 

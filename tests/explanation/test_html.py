@@ -178,7 +178,7 @@ def test_pixels_of_html_pictures(seen):
     first = inline_pictures(html)[0].partition(",")[2]
     pixels = image.imread(BytesIO(b64decode(first)))
     expected = seen.digits().X[20, 0] / 16
-    np.testing.assert_allclose(pixels[..., 0], expected, atol=0.003)
+    np.testing.assert_allclose(pixels, expected, atol=0.003)
     assert 'alt="Sample 20 with the place that is like image 15"' in html
     assert 'alt="Its part of training image 15, enlarged"' in html
 

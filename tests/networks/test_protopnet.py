@@ -113,17 +113,14 @@ def test_the_search_finds_what_a_plain_loop_finds(seed, n_sites, k, similarity, 
     owners = module.ownership.numpy() if owned else None
     found = projection.nearest_sites(module, data, owners, k)
     sites = torch.from_numpy(data.X).double()
-    distances = (
-        torch.stack(
-            [
-                module.candidate_distances(sites[:, t, None].expand(-1, 6, -1))
-                for t in range(n_sites)
-            ]
-        )
-        .amin(0)
-        .detach()
-        .numpy()
-    )
+    counts = module.admissible(torch.from_numpy(data.X))
+    distances = np.full((23, 6), np.inf)
+    for t in range(n_sites):
+        there = module.candidate_distances(sites[:, t, None].expand(-1, 6, -1))
+        there = there.detach().numpy()
+        if counts is not None:
+            there[~counts[:, t].numpy()] = np.inf
+        distances = np.minimum(distances, there)
     if owned:
         distances[~owners[:, data.y].T] = np.inf
     expected = np.sort(distances, axis=0)[:k]

@@ -205,7 +205,8 @@ def test_remove_loses_what_was_contributed(case):
     if case.head == "linear":
         weight = model._module.head.tables()[0].detach().double().numpy()
         lost = activations[:, [0]] * weight[0]
-        np.testing.assert_allclose(after, scores - lost, rtol=0, atol=1e-12)
+        # Of scores of the order of 20 the last bit is 4e-15.
+        np.testing.assert_allclose(after, scores - lost, rtol=1e-12, atol=1e-12)
     else:
         assembled = copy.deepcopy(model)
         assembled.net_ = assembled._make_prediction_net(

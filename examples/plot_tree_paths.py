@@ -75,15 +75,16 @@ share = paths.leaf_probability[rows, paths.leaf]
 right = paths.prediction == y_test
 fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 bins = np.linspace(0, 1, 11)
-ax.hist(
+*_, groups = ax.hist(
     [share[right], share[~right]],
     bins,
     stacked=True,
     label=["right", "wrong"],
     color=["#56B4E9", "#D55E00"],
     edgecolor="black",
-    hatch=["", "///"],
 )
+for bar in groups[1]:
+    bar.set_hatch("///")
 ax.set_xlabel("share of the patient that ends in the leaf of the path")
 ax.set_ylabel("patients")
 ax.legend(title="prediction")

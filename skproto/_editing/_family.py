@@ -45,8 +45,9 @@ class EditingFamily(ItemFamily):
     module has been copied, arrays of its attributes are replaced, never written to):
     methods may change the module in place. Prototypes are named by their positions;
     ids, locks, sources, the constraints, the report, the log and undo are the business
-    of the core. A subclass fills in the methods that raise `NotImplementedError` and
-    overrides others where the family differs.
+    of the core. A subclass fills in `drop`, `append`, `relabel`, `reweight`,
+    `add_columns`, `set_pure`, `fit_head` and `read`, as far as it does not refuse the
+    operations that need them, and overrides others where the family differs.
 
     Parameters
     ----------
@@ -91,6 +92,12 @@ class EditingFamily(ItemFamily):
         if reason is not None:
             raise EditNotSupported(operation, self.name, reason)
 
+    def _left_out(self, method: str) -> EditNotSupported:
+        """Return the error of an operation that needs what the family does not say."""
+        operation = method if self.job is None else self.job.request.operation
+        reason = f"{type(self).__name__} does not say how: it has no {method}."
+        return EditNotSupported(operation, self.name, reason)
+
     # -- state -------------------------------------------------------------------------
 
     def get_state(self) -> dict[str, Any]:
@@ -131,7 +138,7 @@ class EditingFamily(ItemFamily):
         order : ndarray of shape (n_kept,)
             Old positions of those left, in their new order.
         """
-        raise NotImplementedError
+        raise self._left_out("drop")
 
     def append(
         self, codes: NDArray[Any], labels: NDArray[np.int64], **options: Any
@@ -143,7 +150,7 @@ class EditingFamily(ItemFamily):
         order : ndarray of shape (P + m,)
             Positions in the list of the old and then the new ones, in their new order.
         """
-        raise NotImplementedError
+        raise self._left_out("append")
 
     def relabel(self, positions: NDArray[np.int64], label: int) -> None:
         """Give prototypes another class; what spoke for the old one follows.
@@ -151,15 +158,15 @@ class EditingFamily(ItemFamily):
         Where this changes the order of the prototypes, the entries of the attributes
         have to follow.
         """
-        raise NotImplementedError
+        raise self._left_out("relabel")
 
     def reweight(self, positions: NDArray[np.int64], weights: NDArray[Any]) -> None:
         """Set the columns (m, ...) of prototypes as the user gives them."""
-        raise NotImplementedError
+        raise self._left_out("reweight")
 
     def add_columns(self, keep: int, others: NDArray[np.int64]) -> None:
         """Add the columns of other prototypes to that of one, before they go."""
-        raise NotImplementedError
+        raise self._left_out("add_columns")
 
     def set_pure(
         self,
@@ -171,7 +178,7 @@ class EditingFamily(ItemFamily):
 
         `weight` None is the mean weight of that class's prototypes for their class.
         """
-        raise NotImplementedError
+        raise self._left_out("set_pure")
 
     def columns(self) -> NDArray[Any]:
         """Return the head's part (P, ...) of each prototype, as it is stored."""
@@ -224,7 +231,7 @@ class EditingFamily(ItemFamily):
 
     def fit_head(self, data: TrainingData, rules: HeadRules) -> HeadFit:
         """Fit the head to samples, prototypes fixed; what is locked keeps its bits."""
-        raise NotImplementedError
+        raise self._left_out("fit_head")
 
     def fit_prototypes(self, data: TrainingData, plan: RowTraining) -> None:
         """Train some prototypes by the estimator's own loss, the head fixed."""
@@ -238,7 +245,7 @@ class EditingFamily(ItemFamily):
 
     def read(self) -> None:
         """Set the fitted attributes that are read off the module."""
-        raise NotImplementedError
+        raise self._left_out("read")
 
     def most_similar(self, X: Any) -> NDArray[np.int64]:
         """Return the position of the prototype to which each sample is most similar."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -184,7 +185,7 @@ def _site_predictor(model) -> Callable[[np.ndarray], np.ndarray]:
     return predict
 
 
-class _Reader:
+class _Reader(ABC):
     """Reads off one point for each sample, in the order in which they are passed.
 
     Parameters
@@ -217,13 +218,13 @@ class _Reader:
             self.start += len(part)
         return self.points(x, outputs, which)
 
+    @abstractmethod
     def points(self, x, outputs, which) -> torch.Tensor:
         """Return the points (m, D) at which samples are like prototypes `which`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prototypes(self) -> torch.Tensor:
         """Return the prototypes (P, D)."""
-        raise NotImplementedError
 
 
 class _SiteReader(_Reader):

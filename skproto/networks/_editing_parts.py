@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from skproto.nn.part_similarity import unit
 from skproto.training import TrainingData
 
 
-class SetFamily(PartFamily):
+class SetFamily(PartFamily, ABC):
     """Prototypes of several parts: all parts of one are edited together.
 
     An item is a sample with one site for each part; what is off stays off.
@@ -50,9 +51,9 @@ class SetFamily(PartFamily):
         return np.asarray(found.astype(np.float64) / self._highest)
 
     @property
+    @abstractmethod
     def _highest(self) -> float:
         """The largest activation."""
-        raise NotImplementedError
 
 
 class TokenSetFamily(SetFamily):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -82,13 +83,13 @@ def _sites_left(model: Any, encoder: Any, boxes: Positions) -> list[int] | None:
     return left
 
 
-class SiteChoice(EditingFamily):
+class SiteChoice(EditingFamily, ABC):
     """The part of a family of trees that takes items off forbidden sites."""
 
     @property
+    @abstractmethod
     def allowed_sites(self) -> tuple[int, ...] | None:
         """Sites at which a prototype may be, None for all."""
-        raise NotImplementedError
 
     @property
     def encodes(self) -> bool:

@@ -8,6 +8,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
+from skorch import NeuralNetClassifier
+from torch import nn
 
 from skproto import (
     CBCClassifier,
@@ -123,22 +125,16 @@ def test_wrong_callbacks(iris):
     with pytest.raises(ValueError, match="not seen in fit"):
         watched(clone(model), PrototypeMetrics(X, np.full(len(X), "z"))).fit(X, y)
 
-    class Net:
-        history = (1,)
-
-        class module_:  # noqa: N801 - the name that skorch gives
-            training = False
-
-            @staticmethod
-            def eval():
-                pass
-
-            @staticmethod
-            def train(mode):
-                pass
-
+    net = NeuralNetClassifier(
+        nn.Linear(4, 3),
+        criterion=nn.CrossEntropyLoss,
+        callbacks=[PrototypeMetrics(X, y)],
+        max_epochs=1,
+        train_split=None,
+        verbose=0,
+    )
     with pytest.raises(TypeError, match="callback of an estimator of skproto"):
-        PrototypeMetrics(X, y).initialize().on_epoch_end(Net())
+        net.fit(X.astype(np.float32), np.unique(y, return_inverse=True)[1])
 
 
 # -- entropy and contrast --------------------------------------------------------------

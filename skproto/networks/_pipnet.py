@@ -470,10 +470,15 @@ class PIPNetClassifier(SiteForbidding, PrototypeClassifier):
         head_lr = float(self.head_lr)
         rates = {"encoder": self._encoder_rate(), "head": head_lr}
         parts = ("encoder", "channels")
+        # The terms of the pretraining, where classes do not count, are over.
+        weights = (TermWeights(self._later_weights(n_head)),)
+        head = Phase(
+            "head", n_head, head_lr, self.solver_, ("head",), callbacks=weights
+        )
         return phase_list(
             [
                 self._phase("pretraining", n_first, parts, rates, self._first_weights),
-                Phase("head", n_head, head_lr, self.solver_, ("head",)),
+                head,
                 self._phase("all", n_all, (*parts, "head"), rates, self._later_weights),
             ]
         )

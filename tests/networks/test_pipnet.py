@@ -237,6 +237,20 @@ def test_weights_of_the_terms():
     assert {w["class"] for w in first} == {0.0}
     expected = {"alignment": 5.0, "presence": 2.0, "class": 2.0}
     assert all(w == expected for w in weights_of(model, "all"))
+    assert all(w == expected for w in weights_of(model, "head"))
+
+
+def test_the_head_alone_learns_the_classes():
+    settings = {"view_epochs": 3, "prune_threshold": None, "shrink": 0.0}
+    before = make(max_epochs=3, head_epochs=0, **settings).fit(X, Y)
+    after = make(max_epochs=9, head_epochs=6, **settings).fit(X, Y)
+    assert after.history_["phase"].tolist() == ["pretraining"] * 3 + ["head"] * 6
+    for name, value in before._module.named_parameters():
+        still = torch.equal(value, after._module.get_parameter(name))
+        assert still == (name != "head.weight")
+    moved = after.class_weights_ - before.class_weights_
+    assert np.abs(moved).max() > 0.1
+    assert after.history_["class"].iloc[-1] < after.history_["class"].iloc[3]
 
 
 def test_a_given_encoder_learns_slowly():

@@ -139,6 +139,9 @@ def _chosen(values: Tensor, prototypes: Tensor) -> Tensor:
             f"The 'prototypes' must be below {n_prototypes}, the number of "
             f"prototypes. Got {int(prototypes.max())}."
         )
+    if not n_prototypes:
+        # A tree of one leaf: zeros that depend on no pixel.
+        values = values.sum(1, keepdim=True)
     row = torch.arange(len(values), device=values.device)[:, None]
     return values[row, prototypes.clamp_min(0)]
 

@@ -29,6 +29,10 @@ from skproto.utils import _parameters as rules
 # Steps of the optimiser that max_epochs="auto" aims at.
 AUTO_STEPS = 1250
 
+# Highest learning rate of the layer of `prototype_dim`, unless that of the encoder is
+# higher. The layer is new even where the encoder has learned before.
+ADD_ON_LR = 0.005
+
 
 class ProtoTreeClassifier(TreeClassifier):
     r"""Soft decision tree whose nodes ask whether a sample is like a training case.
@@ -123,15 +127,15 @@ class ProtoTreeClassifier(TreeClassifier):
     prototype_dim : "auto", int or None, default="auto"
         Dimension to which a linear layer with a sigmoid brings the sites of images (the
         paper's 1x1 convolution); "auto" is 32 for images, and None, no such layer, for
-        tables.
+        tables. It learns at `lr`, or 0.005 or `encoder_lr` if `lr` is above both.
 
     encoder_lr, warmup_epochs : float, int, default=0.005, 0
-        Learning rate of the encoder, and first epochs in which it stands still.
+        Learning rate of the encoder, and first epochs in which its body stands still.
 
     schedule : {"auto", "constant", "cosine", "step"}, default="auto"
         Learning rate in the course of the joint epochs; "step", the paper's, halves it
-        after 60, 70, 80 and 90 % of them. "auto" is "cosine" for images, else
-        "constant".
+        after 60, 70, 80 and 90 % of the epochs up to the adjustment, warm-up included.
+        "auto" is "cosine" for images, else "constant".
 
     standardize : bool, default=True
         Subtract the mean and divide by the standard deviation of every feature.
@@ -418,8 +422,8 @@ class ProtoTreeClassifier(TreeClassifier):
         own = ("prototypes", "log_radius", "feature_logits")
         n_warm, n_joint, n_adjust = self._epochs()
         phases = [
-            self._phase("warm-up", n_warm, own),
-            self._phase("joint", n_joint, None, *self._schedule(n_joint)),
+            self._phase("warm-up", n_warm, (*own, "encoder.add_on")),
+            self._phase("joint", n_joint, None, *self._schedule(n_warm, n_joint)),
         ]
         if n_adjust:
             starts = (
@@ -429,27 +433,34 @@ class ProtoTreeClassifier(TreeClassifier):
         return [phase for phase in phases if phase.max_epochs]
 
     def _phase(self, name, n_epochs, trainable=None, *callbacks) -> Phase:
-        rates = {"encoder": float(self.encoder_lr)} if self._encodes else {}
+        lr, rates = float(self.lr), {}
+        if self._encodes:
+            slow = float(self.encoder_lr)
+            fast = max(slow, min(lr, ADD_ON_LR))
+            rates = {"encoder": slow, "encoder.add_on": fast}
         passes = self.leaf_passes
         leaves = BatchLeafUpdate() if passes is None else EpochLeafUpdate(passes)
         return Phase(
             name,
             n_epochs,
-            float(self.lr),
+            lr,
             self.solver_,
             trainable,
-            rates if trainable is None else {},
+            rates,
             (*callbacks, leaves),
         )
 
-    def _schedule(self, n_epochs: int) -> tuple[Any, ...]:
+    def _schedule(self, n_warm: int, n_epochs: int) -> tuple[Any, ...]:
+        """Callbacks that change the rates of `n_epochs` after `n_warm` others."""
         kind = self.schedule
         if kind == "auto":
             kind = "cosine" if len(self._input_shape) == 3 else "constant"
         if kind == "cosine":
             return (Annealing(n_epochs),)
         if kind == "step":
-            steps = [round(share * n_epochs) for share in (0.6, 0.7, 0.8, 0.9)]
+            total = n_warm + n_epochs
+            shares = (0.6, 0.7, 0.8, 0.9)
+            steps = [max(0, round(share * total) - n_warm) for share in shares]
             return (
                 LRScheduler("MultiStepLR", milestones=steps, gamma=0.5, last_epoch=-1),
             )

@@ -136,6 +136,15 @@ def test_activations_that_no_gradient_reaches():
     assert boxes.shape == (3, 1, 4)
 
 
+def test_a_module_without_prototypes():
+    class Empty(Windows):
+        def forward(self, x):
+            return {"activations": super().forward(x)["activations"][:, :0]}
+
+    boxes = effective_boxes(Empty(), torch.randn(2, 1, 8, 8), -torch.ones(2, 1).long())
+    assert torch.equal(boxes, torch.full((2, 1, 4), -1))
+
+
 def test_no_prototype_asked_for():
     boxes = effective_boxes(
         Windows(), torch.zeros(3, 1, 8, 8), torch.zeros(3, 0, dtype=torch.long)

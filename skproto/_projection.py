@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skproto._predicting import CHUNK_ENTRIES, ROW_BLOCK, TABLE_BLOCK, _fill_block
-from skproto.training import TrainingData, chunks
+from skproto.training import BatchDataset, TrainingData, chunks
 
 # Candidates kept beyond those asked for: float32 cannot tell the nearest ones apart.
 SLACK = 3
@@ -101,7 +101,9 @@ def sample_blocks(data, device, index=None) -> Iterator[tuple[np.ndarray, Tensor
         yield rows, torch.from_numpy(_fill_block(samples, block)).to(device)
 
 
-def nearest_sites(module, data: TrainingData, owners=None, k=1) -> NearestSites:
+def nearest_sites(
+    module, data: TrainingData | BatchDataset, owners=None, k=1
+) -> NearestSites:
     """Find the k samples nearest to every prototype.
 
     Parameters
@@ -109,7 +111,7 @@ def nearest_sites(module, data: TrainingData, owners=None, k=1) -> NearestSites:
     module : nn.Module
         As described at the top of this file; put into evaluation mode.
 
-    data : TrainingData
+    data : TrainingData or BatchDataset
         Samples to choose from, in their order; the first of equals wins.
 
     owners : ndarray of bool of shape (P, K), default=None
@@ -295,6 +297,30 @@ def distinct_sources(nearest: NearestSites) -> NearestSites:
         nearest.distances[rank, column],
         None if nearest.points is None else nearest.points[rank, column],
     )
+
+
+def distinct_rows(distances: np.ndarray) -> np.ndarray:
+    """Give every prototype a sample of its own, nearest pairs first.
+
+    Parameters
+    ----------
+    distances : ndarray of shape (n, P)
+        Distances of all samples from the prototypes, inf where one must not be taken.
+
+    Returns
+    -------
+    index : ndarray of shape (P,)
+        Numbers of the samples; prototypes share one where there are too few.
+
+    Examples
+    --------
+    >>> distinct_rows(np.array([[1.0, 2.0], [3.0, 8.0], [9.0, 9.0]])).tolist()
+    [0, 1]
+    """
+    index = np.argsort(distances, axis=0, kind="stable")[: distances.shape[1]]
+    nearest = np.take_along_axis(distances, index, 0)
+    index = np.where(np.isfinite(nearest), index, -1)
+    return distinct_sources(NearestSites(index, np.zeros_like(index), nearest)).index[0]
 
 
 def site_embeddings(module, data: TrainingData, index, sites) -> Tensor:

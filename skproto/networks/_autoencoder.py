@@ -74,6 +74,9 @@ class PrototypeAutoencoderClassifier(AutoencoderBase):
         Whether to put every prototype on the code of the nearest training sample of
         its class at the end, and to refit the head.
 
+    unique_sources : bool, default=False
+        Whether no two prototypes may come to lie on the same training sample.
+
     image_shape : tuple of int, default=None
         (C, H, W) or (H, W) where X holds flattened images.
 
@@ -270,6 +273,7 @@ class PrototypeAutoencoderClassifier(AutoencoderBase):
         head_init="class_signed",
         transform_output="distance",
         project_prototypes=False,
+        unique_sources=False,
         image_shape=None,
         frozen=False,
         augment=None,
@@ -324,4 +328,5 @@ class PrototypeAutoencoderClassifier(AutoencoderBase):
         self.head_init = head_init
         self.transform_output = transform_output
         self.project_prototypes = project_prototypes
+        self.unique_sources = unique_sources
         self.schedule = schedule

@@ -16,6 +16,7 @@ from sklearn.utils.validation import (
 from skproto import _placing as placing
 from skproto._editing import with_user_labels
 from skproto._fitting import keeps_state_on_error
+from skproto._projection import distinct_rows
 from skproto._provenance import provenance
 from skproto.explanation import PrototypePlaces, PrototypeTable, SamplePlaces
 from skproto.explanation._distances import DistanceExplanation
@@ -41,6 +42,7 @@ class AutoencoderBase(AutoencoderCodes):
     _explanation_class = DistanceExplanation
     _editing_family = AutoencoderFamily
     project_prototypes: bool
+    unique_sources: bool
     # Fitted attributes with one entry for each prototype.
     _per_prototype: ClassVar[tuple[str, ...]] = (
         *placing.PER_PROTOTYPE,
@@ -60,7 +62,8 @@ class AutoencoderBase(AutoencoderCodes):
         codes = encoded(module.encode, module, data)
         owners = module.head.weight.detach().cpu().numpy().argmin(axis=1)
         before = distances_of(module, codes)
-        index = np.where(data.y[:, None] == owners, before, np.inf).argmin(axis=0)
+        own = np.where(data.y[:, None] == owners, before, np.inf)
+        index = distinct_rows(own) if self.unique_sources else own.argmin(axis=0)
         accuracy = [accuracy_of(module, before, data)]
         module.set_prototypes(codes[index])
         after = distances_of(module, codes)

@@ -63,6 +63,7 @@ class AutoencoderFit(PrototypeClassifier):
         head_init=rules.options("class_signed", "uniform"),
         transform_output=rules.options("distance", "similarity"),
         project_prototypes=rules.boolean(),
+        unique_sources=rules.boolean(),
         schedule=rules.options("auto", "cosine", "constant"),
         solver=rules.options("adam", "adamw"),
     )

@@ -96,6 +96,9 @@ class PrototypeAutoencoder(
         Whether to put every prototype on the code of the nearest training sample at
         the end.
 
+    unique_sources : bool, default=False
+        Whether no two prototypes may come to lie on the same training sample.
+
     image_shape : tuple of int, default=None
         (C, H, W) or (H, W) where X holds flattened images.
 
@@ -224,6 +227,7 @@ class PrototypeAutoencoder(
         init="kmeans",
         transform_output="distance",
         project_prototypes=False,
+        unique_sources=False,
         image_shape=None,
         frozen=False,
         augment=None,
@@ -250,6 +254,7 @@ class PrototypeAutoencoder(
         self.init = init
         self.transform_output = transform_output
         self.project_prototypes = project_prototypes
+        self.unique_sources = unique_sources
         self.image_shape = image_shape
         self.frozen = frozen
         self.augment = augment

@@ -284,7 +284,10 @@ def nearest_sites(
 
 @torch.no_grad()
 def project_tree(
-    tree: SoftPrototypeTree, x: Tensor | Rows, target: Tensor | None = None
+    tree: SoftPrototypeTree,
+    x: Tensor | Rows,
+    target: Tensor | None = None,
+    nearest: NearestSites | None = None,
 ) -> NearestSites:
     """Replace each prototype by its nearest admissible training site.
 
@@ -294,6 +297,8 @@ def project_tree(
         Changed in place. A prototype without admissible row stays as it is.
     x, target : object
         See :func:`nearest_sites`.
+    nearest : NearestSites, default=None
+        Where each prototype goes, if not to the nearest admissible site.
 
     Returns
     -------
@@ -315,7 +320,8 @@ def project_tree(
     >>> tree.prototypes.flatten().tolist()
     [5.0]
     """
-    nearest = nearest_sites(tree, x, target)
+    if nearest is None:
+        nearest = nearest_sites(tree, x, target)
     found = torch.nonzero(nearest.samples >= 0).squeeze(1)
     if len(found):
         with _evaluating(tree):

@@ -13,7 +13,7 @@ import torch
 
 from skproto import _placing as placing
 from skproto._fitting import keeps_state_on_error
-from skproto._projection import nearest_sites, site_embeddings
+from skproto._projection import distinct_sources, nearest_sites, site_embeddings
 from skproto.base import PrototypeClassifier
 from skproto.shallow._editing import ignore_features
 from skproto.training import AtStart, Phase, TrainingData, chunks, select_rows
@@ -49,6 +49,7 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
             rules.array(2, "an array-like of shape (n_prototypes, n_features)"),
         ),
         project_prototypes=rules.boolean(),
+        unique_sources=rules.boolean(),
     )
 
     # -- starting points ---------------------------------------------------------------
@@ -181,7 +182,9 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
 
     def _move_to_rows(self, module, data: TrainingData) -> np.ndarray:
         """Put every prototype on its nearest eligible sample; return their numbers."""
-        index, sites, _ = nearest_rows(module, data, self._eligible_codes())
+        index, sites, _ = nearest_rows(
+            module, data, self._eligible_codes(), self.unique_sources
+        )
         points = site_embeddings(module, data, index, sites)
         with torch.no_grad():
             module.prototypes.copy_(points)
@@ -198,7 +201,7 @@ class ShallowPrototypeClassifier(PrototypeClassifier):
 
         Prototypes become cases that can be shown. Where prototypes own a class, only
         samples of that class are eligible; two prototypes may come to lie on one
-        sample.
+        sample, unless ``unique_sources=True``.
 
         Parameters
         ----------
@@ -320,7 +323,9 @@ def encode(encoder, data: TrainingData) -> np.ndarray | sp.csr_array:
     return torch.cat(parts).numpy()
 
 
-def nearest_rows(module, data: TrainingData, codes: np.ndarray | None):
+def nearest_rows(
+    module, data: TrainingData, codes: np.ndarray | None, unique: bool = False
+):
     """Nearest training sample of every prototype.
 
     Parameters
@@ -334,6 +339,9 @@ def nearest_rows(module, data: TrainingData, codes: np.ndarray | None):
     codes : ndarray of shape (P,) or None
         Class code that a prototype's sample must have; None: any.
 
+    unique : bool, default=False
+        Whether no two prototypes may take the same sample, as far as there are enough.
+
     Returns
     -------
     index, sites : ndarray of shape (P,)
@@ -343,7 +351,10 @@ def nearest_rows(module, data: TrainingData, codes: np.ndarray | None):
         Its distance from the prototype, in the space of the model.
     """
     owners = None if codes is None else codes[:, None] == np.arange(data.n_classes)
-    nearest = nearest_sites(module, data, owners)
+    k = min(len(module.prototypes), len(data)) if unique else 1
+    nearest = nearest_sites(module, data, owners, k)
+    if unique:
+        nearest = distinct_sources(nearest)
     index, sites = np.maximum(nearest.index[0], 0), nearest.sites[0]
     return index, sites, distances_to(module, data, index, sites)
 

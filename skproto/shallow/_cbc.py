@@ -125,6 +125,9 @@ class CBCClassifier(RBFNetworkClassifier):
         Whether to move every prototype onto its nearest training sample at the end,
         so that each is a real case.
 
+    unique_sources : bool, default=False
+        Whether no two prototypes may come to lie on the same training sample.
+
     encoder : {"auto", "identity", "mlp", "conv", "vit"}, module or None, default="auto"
         Maps scaled samples to the space of the prototypes. "auto" is "identity" for
         tables and "conv", a small convolutional net, for images. A module is copied; a
@@ -354,6 +357,7 @@ class CBCClassifier(RBFNetworkClassifier):
         entropy_weight=0.0,
         init="kmeans",
         project_prototypes=False,
+        unique_sources=False,
         encoder="auto",
         image_shape=None,
         frozen=False,
@@ -414,6 +418,7 @@ class CBCClassifier(RBFNetworkClassifier):
         self.entropy_weight = entropy_weight
         self.init = init
         self.project_prototypes = project_prototypes
+        self.unique_sources = unique_sources
 
     def _auto_counts(self, n_samples) -> np.ndarray:
         return np.maximum(super()._auto_counts(n_samples), 2)

@@ -98,6 +98,9 @@ class GLVQClassifier(LVQBaseClassifier):
         Whether to move every prototype onto the nearest training sample of its class
         at the end, so that each is a real case.
 
+    unique_sources : bool, default=False
+        Whether no two prototypes may come to lie on the same training sample.
+
     encoder : {"auto", "identity", "mlp", "conv", "vit"}, module or None, default="auto"
         Maps scaled samples to the space of the prototypes. "auto" is "identity" for
         tables and "conv", a small convolutional net, for images. A module is copied; a
@@ -324,6 +327,7 @@ class GLVQClassifier(LVQBaseClassifier):
         init="kmeans",
         n_init=1,
         project_prototypes=False,
+        unique_sources=False,
         encoder="auto",
         image_shape=None,
         frozen=False,
@@ -377,6 +381,7 @@ class GLVQClassifier(LVQBaseClassifier):
         self.init = init
         self.n_init = n_init
         self.project_prototypes = project_prototypes
+        self.unique_sources = unique_sources
 
     def _loss_terms(self):
         return [self._main_term(), *self._penalties()]

@@ -74,6 +74,9 @@ class GMLVQClassifier(GLVQClassifier):
         Whether to move every prototype onto the nearest training sample of its class
         at the end, so that each is a real case.
 
+    unique_sources : bool, default=False
+        Whether no two prototypes may come to lie on the same training sample.
+
     encoder : {"auto", "identity", "mlp", "conv", "vit"}, module or None, default="auto"
         Maps scaled samples to the space of the prototypes. "auto" is "identity" for
         tables and "conv", a small convolutional net, for images. A module is copied; a
@@ -287,6 +290,7 @@ class GMLVQClassifier(GLVQClassifier):
         init="kmeans",
         n_init=1,
         project_prototypes=False,
+        unique_sources=False,
         encoder="auto",
         image_shape=None,
         frozen=False,
@@ -320,6 +324,7 @@ class GMLVQClassifier(GLVQClassifier):
             init=init,
             n_init=n_init,
             project_prototypes=project_prototypes,
+            unique_sources=unique_sources,
             encoder=encoder,
             image_shape=image_shape,
             frozen=frozen,

@@ -117,6 +117,9 @@ class RBFClassifier(RBFNetworkClassifier):
         Whether to move every prototype onto its nearest training sample at the end,
         so that each is a real case.
 
+    unique_sources : bool, default=False
+        Whether no two prototypes may come to lie on the same training sample.
+
     encoder : {"auto", "identity", "mlp", "conv", "vit"}, module or None, default="auto"
         Maps scaled samples to the space of the prototypes. "auto" is "identity" for
         tables and "conv", a small convolutional net, for images. A module is copied; a
@@ -330,6 +333,7 @@ class RBFClassifier(RBFNetworkClassifier):
         prototype_penalty=0.3,
         init="kmeans",
         project_prototypes=False,
+        unique_sources=False,
         encoder="auto",
         image_shape=None,
         frozen=False,
@@ -388,6 +392,7 @@ class RBFClassifier(RBFNetworkClassifier):
         self.prototype_penalty = prototype_penalty
         self.init = init
         self.project_prototypes = project_prototypes
+        self.unique_sources = unique_sources
 
     def _auto_counts(self, n_samples) -> np.ndarray:
         return np.clip(np.rint(0.75 * np.sqrt(n_samples)), 10, 50).astype(int)

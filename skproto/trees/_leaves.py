@@ -10,7 +10,13 @@ import torch
 from skorch.callbacks import Callback
 from torch import Tensor
 
-from skproto.nn.tree import SoftPrototypeTree, project_tree
+from skproto import _projection as projection
+from skproto.nn.tree import (
+    NearestSites,
+    SoftPrototypeTree,
+    class_sets,
+    project_tree,
+)
 from skproto.nn.tree_splits import split_shared_leaves
 from skproto.training import BatchDataset, TrainingData, chunk_rows, chunks
 
@@ -38,11 +44,57 @@ class TrainingRows:
 
 
 class Projection(Callback):
-    """Put the prototypes on training samples at the start of a phase."""
+    """Put the prototypes on training samples at the start of a phase.
+
+    Parameters
+    ----------
+    unique : bool, default=False
+        See :func:`project_rows`.
+    """
+
+    def __init__(self, unique=False):
+        self.unique = unique
 
     def on_train_begin(self, net, X=None, **kwargs):
         """Move each prototype to its nearest sample of a class below its node."""
-        project_tree(net.module_, TrainingRows(X), X.y)
+        project_rows(net.module_, X, self.unique)
+
+
+def project_rows(
+    tree: SoftPrototypeTree, data: TrainingData | BatchDataset, unique: bool = False
+) -> NearestSites:
+    """Put the prototypes on the nearest samples of classes that their leaves favour.
+
+    Parameters
+    ----------
+    tree : SoftPrototypeTree
+        Changed in place. A prototype without such a sample stays as it is.
+
+    data : TrainingData or BatchDataset
+        Samples and classes.
+
+    unique : bool, default=False
+        Whether no two prototypes may take the same sample, as far as there are enough.
+
+    Returns
+    -------
+    nearest : NearestSites
+        Where each prototype has come from, -1 for none.
+    """
+    rows, target = TrainingRows(data), torch.as_tensor(data.y)
+    if not unique:
+        return project_tree(tree, rows, target)
+    owners = class_sets(tree)[tree.structure.inner_nodes]
+    k = min(len(tree.prototypes), len(data))
+    was_training = tree.training
+    found = projection.distinct_sources(projection.nearest_sites(tree, data, owners, k))
+    tree.train(was_training)
+    nearest = NearestSites(
+        torch.from_numpy(found.index[0]),
+        torch.from_numpy(found.sites[0]),
+        torch.from_numpy(found.distances[0]),
+    )
+    return project_tree(tree, rows, target, nearest)
 
 
 class LeafSplit(Callback):

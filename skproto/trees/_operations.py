@@ -6,7 +6,6 @@ import warnings
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 from sklearn.utils.validation import (
     check_is_fitted,
 )
@@ -16,7 +15,7 @@ from skproto.nn import tree as nn_tree
 from skproto.training import BatchDataset, TrainingData
 from skproto.trees._editing import TreeFamily
 from skproto.trees._evidence import ExplainedTree
-from skproto.trees._leaves import TrainingRows, refit_leaves
+from skproto.trees._leaves import TrainingRows, project_rows, refit_leaves
 from skproto.trees._regions import forbid_in_tree
 
 # Fitted attributes with one entry for each prototype that come from training rows.
@@ -34,6 +33,7 @@ class TreeClassifier(ExplainedTree):
     """Base of the prototype tree: the methods beyond those of every estimator."""
 
     _editing_family = TreeFamily
+    unique_sources: bool
 
     # -- asking ------------------------------------------------------------------------
 
@@ -292,8 +292,7 @@ class TreeClassifier(ExplainedTree):
 
     def _move_to_rows(self, tree, data: TrainingData) -> None:
         """Put the prototypes on samples and remember which, -1 for none."""
-        rows, target = TrainingRows(data), torch.from_numpy(data.y)
-        nearest = nn_tree.project_tree(tree, rows, target)
+        nearest = project_rows(tree, data, self.unique_sources)
         self._sources = nearest.samples.cpu().numpy(), nearest.sites.cpu().numpy()
         n_left = int((self._sources[0] < 0).sum())
         if n_left:

@@ -90,6 +90,9 @@ class ProtoTreeClassifier(TreeClassifier):
         Put every prototype on the nearest training row among the classes that the
         leaves below it favour (the paper's `project`, which is a method here).
 
+    unique_sources : bool, default=False
+        Whether no two prototypes may come to lie on the same training row.
+
     adjust_epochs : "auto" or int, default="auto"
         The last epochs, in which the prototypes already are training rows and only
         radii, feature weights and leaves move. "auto" is a quarter of all epochs, 0 is
@@ -283,6 +286,7 @@ class ProtoTreeClassifier(TreeClassifier):
         routing=rules.options(*nn_tree.ROUTINGS),
         prune_threshold=(rules.none(), rules.real(0, 1, "[]")),
         project_prototypes=rules.boolean(),
+        unique_sources=rules.boolean(),
         adjust_epochs=(rules.options("auto"), rules.integer(0)),
         split_leaves=rules.boolean(),
         refit_passes=rules.integer(0),
@@ -307,6 +311,7 @@ class ProtoTreeClassifier(TreeClassifier):
         routing="distributed",
         prune_threshold=None,
         project_prototypes=True,
+        unique_sources=False,
         adjust_epochs="auto",
         split_leaves=True,
         refit_passes=10,
@@ -365,6 +370,7 @@ class ProtoTreeClassifier(TreeClassifier):
         self.routing = routing
         self.prune_threshold = prune_threshold
         self.project_prototypes = project_prototypes
+        self.unique_sources = unique_sources
         self.adjust_epochs = adjust_epochs
         self.split_leaves = split_leaves
         self.refit_passes = refit_passes
@@ -426,9 +432,9 @@ class ProtoTreeClassifier(TreeClassifier):
             self._phase("joint", n_joint, None, *self._schedule(n_warm, n_joint)),
         ]
         if n_adjust:
-            starts = (
-                (Projection(), LeafSplit()) if self.split_leaves else (Projection(),)
-            )
+            starts: tuple[Any, ...] = (Projection(self.unique_sources),)
+            if self.split_leaves:
+                starts = (*starts, LeafSplit())
             phases.append(self._phase("adjust", n_adjust, own[1:], *starts))
         return [phase for phase in phases if phase.max_epochs]
 

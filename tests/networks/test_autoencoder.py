@@ -264,6 +264,18 @@ def test_projected_prototypes_are_training_images(digits):
     assert len(set(digits.prototype_hashes_)) == len(set(index))
 
 
+@pytest.mark.parametrize("cls", [PrototypeAutoencoderClassifier, PrototypeAutoencoder])
+def test_no_two_prototypes_from_one_sample(cls):
+    X, y = WINE[0][:40], WINE[1][:40] + np.arange(40) % 2
+    settings = {"init": "uniform", "max_epochs": 2, "project_prototypes": True}
+    model = cls(16, random_state=0, **settings)
+    shared = model.fit(X, y).prototype_indices_
+    assert len(np.unique(shared)) < 16
+    apart = clone(model).set_params(unique_sources=True).fit(X, y)
+    assert len(np.unique(apart.prototype_indices_)) == 16
+    assert (apart.projection_distance_ == 0).all()
+
+
 def test_project_afterwards_names_the_rows_given():
     model = brief(9, max_epochs=30).fit(*WINE)
     ids = model.prototype_ids_

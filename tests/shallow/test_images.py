@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 
 from skproto import (
@@ -16,6 +17,7 @@ from skproto import (
     RSLVQClassifier,
 )
 from skproto.nn import RBFNetwork
+from skproto.shallow._lvq import LVQBaseClassifier
 
 BRIEF = {"max_epochs": 6, "lr": 0.005, "batch_size": 64, "random_state": 0}
 
@@ -63,6 +65,26 @@ def test_projected_prototypes_are_sites_of_training_images(fitted, digits):
     top, left, bottom, right = fitted.prototype_boxes_[0]
     patch = X[fitted.prototype_indices_[0]][None, top:bottom, left:right]
     assert_array_equal(fitted.prototype_patches_[0], patch)
+
+
+def test_no_two_prototypes_from_one_image(digits):
+    X, y = (part[:60] for part in digits)
+    for model in MODELS:
+        settings = {"n_prototypes_per_class": 12, "max_epochs": 1}
+        if "n_prototypes" in model.get_params():
+            settings["n_prototypes"] = 48
+        if "pretrain_epochs" in model.get_params():
+            settings["pretrain_epochs"] = 0
+        many = clone(model).set_params(**settings, project_prototypes=True)
+        shared = many.fit(X, y).prototype_indices_
+        assert len(np.unique(shared)) < len(shared)
+        apart = clone(many).set_params(unique_sources=True).fit(X, y)
+        assert_array_equal(apart.projection_distance_, 0.0)
+        assert len(np.unique(apart.prototype_indices_)) == len(shared)
+        if isinstance(model, LVQBaseClassifier):
+            assert_array_equal(apart.prototype_sample_labels_, apart.prototype_labels_)
+        again = clone(apart.project(X[:20], y[:20]))
+        assert again.unique_sources
 
 
 def test_the_activation_is_the_maximum_of_the_map(fitted, digits):

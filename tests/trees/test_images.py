@@ -130,6 +130,26 @@ def test_projection_sees_images_as_they_are():
     assert_array_equal(again.prototype_indices_, model.prototype_indices_)
 
 
+def test_no_two_prototypes_from_one_image():
+    settings = {"depth": 4, "prune_threshold": 0.0, "max_epochs": 4}
+    X_few, y_few = X[:40], Y[:40]
+    shared = small(**settings).fit(X_few, y_few)
+    assert len(np.unique(shared.prototype_indices_)) < 15
+    apart = small(**settings, unique_sources=True).fit(X_few, y_few)
+    assert len(np.unique(apart.prototype_indices_)) == 15
+    assert (apart.projection_distance_ == 0).all()
+    own = np.arange(15)
+    assert (apart.transform(X_few)[apart.prototype_indices_, own] == 1).all()
+    apart.explain(NEW[:3]).verify()
+    learned = small(**settings, project_prototypes=False, unique_sources=True)
+    learned.fit(X_few, y_few).project(X_few, y_few)
+    assert len(np.unique(learned.prototype_indices_)) == 15
+    sets = learned.explain_global().class_sets
+    inner = np.flatnonzero(learned.tree_.prototype >= 0)
+    for node, row in zip(inner, learned.prototype_indices_, strict=True):
+        assert y_few[row] in sets[node]
+
+
 def test_a_tree_of_one_leaf_explains_itself():
     pytest.importorskip("matplotlib", reason="pictures need matplotlib").use("agg")
     model = small(max_epochs=1, adjust_epochs=0).fit(X, Y)

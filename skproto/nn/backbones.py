@@ -90,7 +90,8 @@ class ConvEncoder(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the map (n, D, H', W') of images (n, C, H, W)."""
-        return super().forward(x.contiguous(memory_format=torch.channels_last))
+        # For one channel "contiguous" would find nothing to do, and all layers be slow.
+        return super().forward(x.to(memory_format=torch.channels_last))
 
 
 def _block(n_inputs, n_outputs, *, halve) -> list[nn.Module]:

@@ -53,6 +53,16 @@ def test_the_last_block_sees_the_final_map():
     assert kinds[-4:] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Conv2d]
 
 
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_every_layer_of_conv_works_with_the_channels_last(n_channels):
+    encoder = ConvEncoder((n_channels, 16, 16))
+    seen = []
+    for layer in encoder:
+        layer.register_forward_hook(lambda _, inputs, z: seen.extend([*inputs, z]))
+    encoder(images(4, (n_channels, 16, 16)))
+    assert all(z.stride()[1] == 1 for z in seen)
+
+
 def test_conv_flattens_to_sites_without_a_copy():
     z = ConvEncoder((1, 8, 8)).eval()(images(3, (1, 8, 8)))
     assert z.flatten(2).mT.is_contiguous()

@@ -93,7 +93,9 @@ class PartFinishing(SiteForbidding, PrototypeClassifier):
         owners = self._owners(module)
         n_prototypes = len(module.prototypes)
         if owners is None:
-            return np.ones(n_prototypes, dtype=bool)
+            # The class for which a prototype speaks most.
+            weights, _ = module.head.tables()
+            owners = np.eye(weights.shape[1], dtype=bool)[weights.argmax(1).cpu()]
         nearest = projection.nearest_sites(module, data, None, min(k, len(data)))
         known = nearest.index >= 0
         codes = np.asarray(data.y)[np.maximum(nearest.index, 0)]

@@ -24,12 +24,15 @@ from skproto.nn.part_losses import (
     SeparationCost,
     ShallowDeepAlignment,
 )
-from skproto.nn.parts import PartPrototypeNetwork
+from skproto.nn.parts import PartPrototypeNetwork, class_owners
 from skproto.training import Annealing, Phase, TrainingData
 from skproto.utils import _parameters as rules
 
 # Similarities in whose space sites lie between 0 and 1, as in the paper.
 BOUNDED = ("log_l2", "exp_l2", "linear", "dot")
+
+# Weight decay of the encoder, as in the paper; nothing else has any.
+DECAY = 1e-3
 
 
 class ProtoPNetClassifier(PartPrototypeClassifier):
@@ -38,9 +41,10 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
     An encoder turns an image into sites :math:`z_t`, the cells of a map. Every
     prototype looks for its most similar site, :math:`a_p(x) = \max_t s(z_t, p)`, and a
     linear head without bias adds up the similarities, :math:`s_k(x) = \sum_p a_p(x)
-    W_{pk}`. Each class owns `n_prototypes_per_class` prototypes. After training every
-    prototype is moved onto the nearest site of a training image of its class, so that
-    it can be shown, and the head is fitted anew: a convex problem.
+    W_{pk}`. Each class owns `n_prototypes_per_class` prototypes, or all classes share
+    them. After training every prototype is moved onto the nearest site of a training
+    image of its class, so that it can be shown, and the head is fitted anew: a convex
+    problem.
 
     Read more in the :ref:`User Guide <protopnet>`.
 
@@ -48,6 +52,13 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
     ----------
     n_prototypes_per_class : int, default=3
         Prototypes that each class owns; the paper has 10.
+
+    ownership : {"class", "shared"}, default="class"
+        "shared" gives so many prototypes for each class to all of them: any may speak
+        for any class, the head learns which along with them, and each is moved onto
+        the nearest site of an image of any class. There is nothing to separate then,
+        `l1` counts all weights, and `prototype_labels_` are the classes that the
+        prototypes speak for most. Not with ``head="grouped_softmax"``.
 
     prototype_dim : int or None, default=32
         Dimension of the prototypes: two layers bring the sites to it. None leaves the
@@ -98,8 +109,8 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
 
     head_l2 : float, default=1e-3
         Pull of the head's refit towards 1 from a prototype to its class and 0 to all
-        others. Larger values give weights nearer to these; without it weights grow
-        without need where the activations separate the classes.
+        others (to all of shared ones). Larger values give weights nearer to these;
+        without it weights grow without need where the activations separate the classes.
 
     init : {"sample", "uniform"}, default="sample"
         Prototypes start at random sites of samples of their class, or, as in the
@@ -218,7 +229,7 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
         Stable numbers of the prototypes.
 
     prototype_labels_ : ndarray of shape (n_prototypes,)
-        Class that owns each prototype.
+        Class that owns each prototype, or of shared ones that of the largest weight.
 
     prototype_indices_ : ndarray of shape (n_prototypes,)
         Number of the training image behind each prototype, the nearest of its class
@@ -317,6 +328,7 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
     _parameter_rules = PartPrototypeClassifier._parameter_rules.extended(
         encoder_lr=(rules.none(), rules.real(0)),
         n_prototypes_per_class=rules.integer(1),
+        ownership=rules.options("class", "shared"),
         prototype_dim=(rules.none(), rules.integer(1)),
         similarity=rules.options(
             "cosine", "log_l2", "exp_l2", "dot", "radius", "linear"
@@ -340,6 +352,7 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
         self,
         n_prototypes_per_class=3,
         *,
+        ownership="class",
         prototype_dim=32,
         similarity="cosine",
         pooling="max",
@@ -405,6 +418,7 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
         )
         self.pretrain_epochs = pretrain_epochs
         self.n_prototypes_per_class = n_prototypes_per_class
+        self.ownership = ownership
         self.prototype_dim = prototype_dim
         self.similarity = similarity
         self.pooling = pooling
@@ -445,6 +459,7 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
     def _make_module(self, data: TrainingData) -> nn.Module:
         encoder = self._make_encoder(data)
         self._check_sites(encoder.n_sites)
+        self._check_ownership()
         if self.alignment_weight:
             check_alignment(self, encoder)
         settings: dict[str, Any] = {}
@@ -461,12 +476,26 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
             similarity=self.similarity,
             pooling=self.pooling,
             head=self.head,
+            shared=self.ownership == "shared",
             unit_prototypes=self.similarity == "dot",
             encoder=encoder,
             **settings,
         )
         module.set_prototypes(self._starting_points(module, data))
+        if self.ownership == "shared":
+            # As if those that start at a class were its own: all alike would stay so.
+            shape = len(module.prototypes), data.n_classes
+            module.head.reset(class_owners(*shape))
         return module
+
+    def _check_ownership(self) -> None:
+        """Raise where a head that needs owners has none."""
+        if self.ownership == "shared" and self.head == "grouped_softmax":
+            raise ValueError(
+                "head='grouped_softmax' of ProtoPNetClassifier adds up the prototypes "
+                "that a class owns and needs ownership='class'. Got "
+                f"ownership={self.ownership!r}."
+            )
 
     def _check_sites(self, n_sites: int) -> None:
         """Raise where the pooling needs more sites than the encoder gives."""
@@ -495,6 +524,14 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
             return None
         return np.full(len(self.prototypes_), highest)
 
+    def _owners(self, module) -> np.ndarray | None:
+        return None if self.ownership == "shared" else super()._owners(module)
+
+    def _head_center(self, module) -> torch.Tensor:
+        center = super()._head_center(module)
+        # Nothing speaks for one class rather than another.
+        return torch.zeros_like(center) if self.ownership == "shared" else center
+
     def _finish(self, module, data: TrainingData) -> None:
         module.shallow_layer = None
         super()._finish(module, data)
@@ -505,7 +542,7 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
         terms: list[Any] = [CrossEntropy()]
         if self.cluster_weight:
             terms.append(ClusterCost(weight=self.cluster_weight))
-        if self.separation_weight:
+        if self.separation_weight and self.ownership == "class":
             terms.append(SeparationCost(weight=self.separation_weight))
         if self.orthogonality_weight:
             terms.append(PrototypeOrthogonality(weight=self.orthogonality_weight))
@@ -520,7 +557,14 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
 
     def _warm_up(self, n_epochs: int) -> Phase:
         own = ("encoder.add_on", "prototypes", "similarity")
-        return Phase("warm-up", n_epochs, float(self.lr), self.solver_, own)
+        return Phase(
+            "warm-up",
+            n_epochs,
+            float(self.lr),
+            self.solver_,
+            own,
+            group_decay={"encoder.add_on": DECAY},
+        )
 
     def _stretches(self, first: int, n_joint: int) -> list[Phase]:
         """Epochs from `first` to `n_joint` with projections between them."""
@@ -555,10 +599,10 @@ class ProtoPNetClassifier(PartPrototypeClassifier):
             n_epochs,
             float(self.lr),
             self.solver_,
-            self._moving,
+            self._moving if self.ownership == "class" else (*self._moving, "head"),
             rates,
             callbacks,
-            {"encoder.add_on": 1e-3, "encoder.body": 1e-3},
+            {"encoder.add_on": DECAY, "encoder.body": DECAY},
         )
 
     def _schedule(self, start: int, n_joint: int) -> tuple[Any, ...]:

@@ -504,10 +504,9 @@ class ProtoPoolClassifier(ProtoPNetClassifier):
 
     def _phases(self) -> list[Phase]:
         n_warm = self._warm_epochs()
-        lr, solver = float(self.lr), self.solver_
         harder = (Hardening(self._gumbel_epochs(), float(self.gumbel_end)),)
         own = ("encoder.add_on", "prototypes", "head.logits")
-        warm = Phase("warm-up", n_warm, lr, solver, own, callbacks=harder)
+        warm = replace(self._warm_up(n_warm), trainable=own, callbacks=harder)
         n_joint = self.max_epochs_ - n_warm
         joint = self._joint(0, n_joint, n_joint)
         joint = replace(joint, callbacks=(*joint.callbacks, *harder))

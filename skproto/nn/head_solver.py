@@ -133,7 +133,8 @@ def solve_head(
 
     ownership : array-like or Tensor of shape (P, K), bool, default=None
         Which class owns which prototype: its weight is not penalised. None: all are
-        penalised. "grouped_softmax" needs it.
+        penalised, as are those of a prototype that all classes own.
+        "grouped_softmax" needs it.
 
     l1 : float, default=1e-4
         Penalty :math:`\lambda_1`; the larger, the fewer prototypes speak for or
@@ -195,7 +196,8 @@ def solve_head(
         free=np.ones(shape, dtype=bool) if free is None else np.asarray(free),
         lower=np.full(shape, -np.inf) if lower is None else np.asarray(lower, float),
     )
-    penalty = np.where(problem.owned, 0.0, float(l1))
+    shared = problem.owned.all(axis=1, keepdims=True)
+    penalty = np.where(problem.owned & ~shared, 0.0, float(l1))
     problem = replace(problem, l2=float(l2), penalty=penalty)
     solvers = {
         "class_linear": _solve_linear,

@@ -136,6 +136,8 @@ class SeparationCost:
 class OffClassL1:
     """Sum of the absolute weights from prototypes to classes that do not own them.
 
+    Of a prototype that all classes own all weights count.
+
     Parameters
     ----------
     name, weight : str, float
@@ -156,7 +158,8 @@ class OffClassL1:
     def __call__(self, outputs, target, module) -> Tensor:
         """Return the penalty, a scalar."""
         table, _ = module.head.tables()
-        return table.masked_fill(module.ownership, 0.0).abs().sum()
+        owned = module.ownership & ~module.ownership.all(1, keepdim=True)
+        return table.masked_fill(owned, 0.0).abs().sum()
 
 
 @dataclass(frozen=True)

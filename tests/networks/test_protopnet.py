@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits, load_iris
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
+from skorch.callbacks import Callback
 from torch import nn
 
 from skproto import ProtoPNetClassifier
@@ -295,6 +296,103 @@ def test_prune_by_the_rule_of_the_paper(train):
     model.explain(X[:5]).verify()
     with pytest.raises(ValueError, match=r"n_neighbors must be an int.*Got 0"):
         model.prune(X, y, n_neighbors=0)
+
+
+# -- ownership -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head", ["class_linear", "nonneg"])
+def test_classes_may_share_their_prototypes(train, digits, head):
+    X, y = train
+    model = brief(ownership="shared", head=head, max_epochs=8).fit(X, y)
+    assert model.score(digits[0][N_TRAIN:], digits[1][N_TRAIN:]) > 0.8
+    assert model._module.ownership.all()
+    assert "separation" not in model.history_
+    # The head learns along: it is what tells the classes apart.
+    assert model.history_["off_class_l1"].nunique() > 1
+    strongest = model.classes_[model.class_weights_.argmax(axis=1)]
+    assert_array_equal(model.prototype_labels_, strongest)
+    assert_array_equal(model.projection_distance_, 0)
+    shown = model.explain(X[:20])
+    total = shown.contributions.sum(axis=1) + shown.bias
+    assert_allclose(total, model.decision_function(X[:20]), rtol=1e-5, atol=1e-5)
+    shown.verify()
+    weights = model.class_weights_.copy()
+    assert_allclose(model.refit_head(X, y).class_weights_, weights, atol=1e-6)
+    again = pickle.loads(pickle.dumps(model)).project(X, y)
+    assert_array_equal(again.prototypes_, model.prototypes_)
+    assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+
+
+def test_shared_prototypes_come_from_the_nearest_site_of_any_class(train):
+    X, y = train
+    settings = {"max_epochs": 2, "similarity": "log_l2", "head_solver": None}
+    model = brief(ownership="shared", project_prototypes=False, **settings).fit(X, y)
+    learned, maps = model.prototypes_.copy(), model.similarity_maps(X)
+    best = maps.reshape(N_TRAIN, 12, -1).max(axis=2).argmax(axis=0)
+    assert_array_equal(model.prototype_indices_, best)
+    model.project(X, y)
+    assert_array_equal(model.prototype_indices_, best)
+    assert not np.array_equal(model.prototypes_, learned)
+    # Samples of one class are enough.
+    one = y == "two"
+    assert len(model.project(X[one], y[one]).prototypes_) == 12
+
+
+def test_shared_prototypes_are_pruned_by_the_class_they_speak_for(train):
+    X, y = train
+    model = brief(ownership="shared", max_epochs=2).fit(X, y)
+    maps = model.similarity_maps(X).reshape(N_TRAIN, 12, -1).max(axis=2)
+    nearest = np.argsort(-maps, axis=0, kind="stable")[:6]
+    own = (y[nearest] == model.prototype_labels_).sum(axis=0)
+    kept = own >= 3
+    labels = model.prototype_labels_
+    spared = {c for c in model.classes_ if not kept[labels == c].any()}
+    model.prune(X, y)
+    assert set(np.flatnonzero(kept)) <= set(model.prototype_ids_)
+    assert len(model.prototype_ids_) <= kept.sum() + len(spared)
+    model.explain(X[:5]).verify()
+
+
+def test_owners_are_needed_by_the_softmax_within_a_class(train):
+    with pytest.raises(ValueError, match=r"needs ownership='class'. Got .*'shared'"):
+        brief(ownership="shared", head="grouped_softmax").fit(*train)
+
+
+# -- schedule --------------------------------------------------------------------------
+
+
+def test_rates_and_decay_reach_the_optimiser(train):
+    model = brief(
+        encoder=SmallBody(), encoder_lr=1e-4, warm_epochs=1, max_epochs=2, lr=3e-3
+    )
+    seen = {}
+
+    class Look(Callback):
+        def on_batch_end(self, net, **kwargs):
+            names = {id(p): name for name, p in net.module_.named_parameters()}
+            for group in net.optimizer_.param_groups:
+                for p in group["params"]:
+                    if p.requires_grad:
+                        values = group["lr"], group["weight_decay"]
+                        seen[len(net.history), names[id(p)].split(".0.")[0]] = values
+
+    settings = {"schedule": "constant", "net_params": {"callbacks": [Look()]}}
+    model.set_params(**settings).fit(*train)
+    values = {key[1]: value for key, value in seen.items() if key[0] == 2}
+    assert values["encoder.body.first.weight"] == (1e-4, 1e-3)
+    assert values["encoder.add_on"] == (3e-3, 1e-3)
+    assert values["prototypes"] == (3e-3, 0)
+    assert "head.weight" not in values
+
+
+def test_decay_of_the_warm_up_is_that_of_the_new_layers(train):
+    model = ProtoPNetClassifier(warm_epochs=2, max_epochs=4)
+    model.solver_, model.max_epochs_, model.encoder_ = "adam", 4, "conv"
+    warm, joint = model._phases()
+    assert warm.trainable == ("encoder.add_on", "prototypes", "similarity")
+    assert dict(warm.group_decay) == {"encoder.add_on": 1e-3}
+    assert dict(joint.group_decay) == {"encoder.add_on": 1e-3, "encoder.body": 1e-3}
 
 
 # -- switches --------------------------------------------------------------------------

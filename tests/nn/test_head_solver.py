@@ -90,6 +90,16 @@ def test_penalty_makes_zeros_and_the_optimum_obeys_its_conditions():
     assert np.abs(slope).max(initial=0.0) < 1e-5
 
 
+def test_owners_of_all_classes_are_penalised_like_no_owner():
+    activations, y = problem()
+    start_at = np.zeros((6, 3))
+    everyone = np.ones((6, 3), dtype=bool)
+    shared = solve_head(activations, y, start_at, ownership=everyone, l1=0.05)
+    plain = solve_head(activations, y, start_at, l1=0.05)
+    np.testing.assert_array_equal(shared.weight, plain.weight)
+    assert (shared.weight == 0).any()
+
+
 def test_starting_at_the_optimum_changes_nothing():
     activations, y = problem()
     first = start("class_linear")

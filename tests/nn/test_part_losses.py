@@ -120,6 +120,15 @@ def test_off_class_l1():
     assert not net.head.weight.grad[net.ownership].any()
 
 
+def test_all_weights_of_prototypes_that_all_classes_own_count():
+    shared = network(shared=True)
+    shared.head.reset(network().ownership)
+    assert OffClassL1()({}, None, shared).item() == pytest.approx(6 * (1 + 2 * 0.5))
+    assert SeparationCost()(
+        {"costs": torch.rand(2, 6)}, torch.tensor([0, 2]), shared
+    ).tolist() == [0.0, 0.0]
+
+
 # ------------------------------------------------------------- orthogonality
 def test_class_members_of_uneven_classes():
     members, valid = class_members(owned(1, 0, 1, 1, n_classes=3).ownership)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skproto._editing import with_user_labels
+from skproto._editing import HeadRules, with_user_labels
+from skproto._fitting import keeps_state_on_error
+from skproto.shallow._editing_rbf import RBFFamily
 from skproto.shallow._rbf_network import RBFNetworkClassifier
 from skproto.training import Annealing, Phase
 from skproto.utils import _parameters as rules
@@ -474,6 +477,53 @@ class RBFClassifier(RBFNetworkClassifier):
         if self.head == "linear":
             return tuple(m for m in self._certificates if m != "theorem")
         return self._certificates
+
+    @keeps_state_on_error
+    def refit_head(self, X, y):
+        """Fit weights and bias anew: one convex problem on fixed activations.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples such as those of `fit`.
+
+        y : array-like of shape (n_samples,)
+            Their labels.
+
+        Returns
+        -------
+        self : object
+            The estimator; nothing but the head has changed. The cross entropy is what
+            is minimised, whatever `loss` is.
+
+        Raises
+        ------
+        ValueError
+            If the head is not linear: that of ``head="convex"`` is no convex problem.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skproto import RBFClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = RBFClassifier(2, max_epochs=5, random_state=0).fit(X, y)
+        >>> before = model.score(X, y)
+        >>> bool(model.refit_head(X, y).score(X, y) >= before)
+        True
+        """
+        _, data = self._labelled(X, y)
+        if self._module.config["head"] != "linear":
+            raise ValueError(
+                "refit_head needs head='linear': weights that are probabilities are no "
+                f"convex problem. Got head={self._module.config['head']!r}."
+            )
+        self.net_ = self._make_prediction_net(copy.deepcopy(self._module))
+        n_prototypes = len(self.prototypes_)
+        everyone = np.ones(n_prototypes, dtype=bool)
+        codes = np.searchsorted(self.classes_, self.prototype_labels_)
+        RBFFamily(self).fit_head(data, HeadRules(everyone, ~everyone, codes))
+        self._read_head()
+        return self
 
     def prune(self, threshold=0.01):
         """Drop the prototypes that matter to no class.

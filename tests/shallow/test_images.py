@@ -67,6 +67,38 @@ def test_projected_prototypes_are_sites_of_training_images(fitted, digits):
     assert_array_equal(fitted.prototype_patches_[0], patch)
 
 
+def test_the_linear_head_of_rbf_is_refit_by_a_convex_problem(digits):
+    X, y = digits
+    model = RBFClassifier(2, project_prototypes=True, **{**BRIEF, "max_epochs": 1})
+    model.fit(X[:300], y[:300])
+
+    def loss():
+        proba = model.predict_proba(X[:300])
+        return -np.log(proba[np.arange(300), y[:300]]).mean()
+
+    before, prototypes = loss(), model.prototypes_.copy()
+    assert model.refit_head(X[:300], y[:300]) is model
+    assert loss() < before
+    assert_array_equal(model.prototypes_, prototypes)
+    model.explain(X[300:304]).verify()
+    # No other weights are better.
+    weights, alpha = model.coef_.copy(), float(model.alpha) / 300
+    expected = loss() + 0.5 * alpha * np.square(weights).sum()
+    rng = np.random.default_rng(0)
+    activations = model.transform(X[:300]).astype(float)
+    for _ in range(20):
+        other = weights + 0.1 * rng.normal(size=weights.shape)
+        scores = activations @ other + model.intercept_
+        scores -= np.logaddexp.reduce(scores, axis=1, keepdims=True)
+        worse = -scores[np.arange(300), y[:300]].mean()
+        assert worse + 0.5 * alpha * np.square(other).sum() > expected
+    again = model.refit_head(X[:300], y[:300]).coef_
+    assert_allclose(again, weights, atol=1e-2)
+    convex = RBFClassifier(2, head="convex", **{**BRIEF, "max_epochs": 1})
+    with pytest.raises(ValueError, match="needs head='linear'"):
+        convex.fit(X[:300], y[:300]).refit_head(X[:300], y[:300])
+
+
 def test_no_two_prototypes_from_one_image(digits):
     X, y = (part[:60] for part in digits)
     for model in MODELS:

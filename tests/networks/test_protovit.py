@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_iris
+from skorch.callbacks import Callback
 
 from skproto import persistence
 from skproto.networks import ProtoViTClassifier
+from skproto.nn.part_sets import slot_learning_rate
 
 QUICK = {"max_epochs": 3, "slot_epochs": 2, "batch_size": 16, "random_state": 0}
 
@@ -123,6 +125,34 @@ def test_stages_move_what_they_should():
     assert len(terms & set(model.history_)) >= 4
     assert (model.projection_distance_ == 0).all()
     np.testing.assert_allclose(model.self_similarity_, 3.0, atol=1e-4)
+
+
+def test_rates_are_those_of_the_groups_and_nothing_decays():
+    X, y = images()
+    seen = {}
+
+    class Look(Callback):
+        def on_batch_end(self, net, **kwargs):
+            names = {id(p): name for name, p in net.module_.named_parameters()}
+            for group in net.optimizer_.param_groups:
+                moving = [p for p in group["params"] if p.requires_grad]
+                for name in (names[id(p)].split(".")[0] for p in moving):
+                    seen[len(net.history), name] = group["lr"], group["weight_decay"]
+
+    settings = {"solver": "adamw", "schedule": "constant", "lr": 1e-4, "max_epochs": 2}
+    model = ProtoViTClassifier(
+        warm_epochs=1, slot_epochs=1, net_params={"callbacks": [Look()]}, **settings
+    )
+    model.fit(X, y)
+    slot_lr = slot_learning_rate(-(-len(X) // 64))
+    assert seen == {
+        (1, "prototypes"): (3e-3, 0.0),
+        (2, "prototypes"): (3e-3, 0.0),
+        (2, "encoder"): (1e-4, 0.0),
+        # The paper's 5e-5 would leave the slots where they are in so few steps.
+        (3, "slot_logits"): (slot_lr, 0.0),
+    }
+    assert slot_lr > 5e-5
 
 
 def test_slot_phase_moves_slots_alone():

@@ -8,6 +8,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.datasets import load_digits
+from skorch.callbacks import Callback
 from torch import nn
 
 from skproto._provenance import image_hash
@@ -189,6 +190,18 @@ def test_rates_of_an_encoder_that_starts_from_random_weights():
     assert rates == {"encoder": 0.01, "encoder.add_on": 0.01}
     late = phases_of(schedule="step", warmup_epochs=10, adjust_epochs=0)["joint"]
     assert late.callbacks[0].kwargs["milestones"] == [0, 0, 0, 1]
+
+
+def test_adamw_decays_nothing_that_was_not_asked_for():
+    seen = set()
+
+    class Look(Callback):
+        def on_batch_end(self, net, **kwargs):
+            seen.update(group["weight_decay"] for group in net.optimizer_.param_groups)
+
+    common = {"solver": "adamw", "max_epochs": 2, "warmup_epochs": 1}
+    small(net_params={"callbacks": [Look()]}, **common).fit(X, Y)
+    assert seen == {0.0}
 
 
 def test_settings_of_the_paper_fit():

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from skproto._pretraining import pretrain
+from skproto.nn._embedding import given_body
 from skproto.nn.encoders import SiteEncoder, make_encoder, settle_statistics
-from skproto.training import TrainingData, chunks
+from skproto.training import BatchDataset, BatchLoader, TrainingData
 
-# Above this many entries the sites of a frozen encoder are not kept in memory.
+# Above this many entries, 4 bytes each, the sites of a frozen encoder are not kept in
+# memory; above a quarter where the images themselves are too many for it.
 MAX_CACHED_ENTRIES = 2**30
 
 # Batches, and samples of each, from which batch normalisation starts.
 N_SETTLING, SETTLING_BATCH = 8, 64
 
 
+def _most_cached(data: TrainingData) -> int:
+    """Return how many entries of sites may be kept in memory."""
+    in_memory = getattr(data.X, "in_memory", True)
+    return MAX_CACHED_ENTRIES if in_memory else MAX_CACHED_ENTRIES // 4
+
+
 class EncodingMixin:
     """The part of :class:`~skproto.base.PrototypeClassifier` about its encoder."""
 
+    encoder: Any
     encoder_: Any
     frozen: Any
     augment: Any
@@ -51,9 +62,8 @@ class EncodingMixin:
         )
         if data is not None and encoder.body is not None:
             order = data.rng.permutation(len(data))[: N_SETTLING * SETTLING_BATCH]
-            parts = chunks(len(order), SETTLING_BATCH)
-            batches = (torch.from_numpy(data.dense(order[part])) for part in parts)
-            settle_statistics(encoder, batches)
+            batches = BatchLoader(BatchDataset(data.subset(order)), SETTLING_BATCH)
+            settle_statistics(encoder, (x for x, _ in batches))
         return encoder
 
     def _encoder_settings(self) -> dict[str, Any]:
@@ -84,16 +94,30 @@ class EncodingMixin:
             return data
         encoder = previous["module"].encoder if previous else self._make_encoder(data)
         self._ready_encoder = encoder.to(self.device)
-        n_entries = len(data) * encoder.n_sites * encoder.dim
-        if len(self._input_shape) == 2 or n_entries > MAX_CACHED_ENTRIES:
+        # The add-on, which learns, comes after what is kept and may be narrower.
+        shape = (len(data), encoder.n_sites, encoder.body_dim)
+        if len(self._input_shape) == 2 or math.prod(shape) > _most_cached(data):
             return data
         encoder.eval()
+        # Filled in place: the sites are in memory once, not twice.
+        sites = np.empty(shape, dtype=np.float32)
         with torch.no_grad():
-            parts = [
-                encoder.body_sites(torch.from_numpy(data.dense(rows)).to(self.device))
-                for rows in data.chunks()
-            ]
-        return replace(data, X=torch.cat(parts).cpu().numpy())
+            for rows in data.chunks():
+                x = torch.from_numpy(data.dense(rows)).to(self.device)
+                sites[rows] = encoder.body_sites(x).cpu().numpy()
+        return replace(data, X=sites)
+
+    def _expected_pixels(self, sample_shape: tuple[int, ...]) -> Any:
+        """Return mean and deviation of pixels that the user's encoder asks for."""
+        if isinstance(self.encoder, str) or self.encoder is None:
+            return None
+        if len(sample_shape) != 3:
+            return None
+        with torch.random.fork_rng(devices=[]):
+            body = given_body(self.encoder, sample_shape)
+        expected = getattr(body, "normalization", None)
+        # A layer of the user's may have this name, too.
+        return expected if isinstance(expected, tuple | list) else None
 
     def _augmentation(self):
         """Return what changes training batches, None for nothing."""

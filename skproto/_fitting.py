@@ -268,7 +268,7 @@ class FittingMixin(EditingMixin, EncodingMixin, CallbackSupportMixin):
     def _fit_scaling(self, X, weight):
         if not isinstance(X, images.SampleArray):
             return preparation.fit_scaling(X, weight, self.standardize)
-        expected = getattr(self.encoder, "normalization", None)
+        expected = self._expected_pixels(X.sample_shape)
         return images.fit_channel_scaling(X, weight, self.standardize, expected)
 
     def _train(self, module, data, passed, previous) -> None:
@@ -290,6 +290,9 @@ class FittingMixin(EditingMixin, EncodingMixin, CallbackSupportMixin):
                 best, best_net = loss, net
             if not finished:
                 break
+        for callback in callbacks:
+            if isinstance(callback, ContextBridge):
+                callback.passed = {}  # a fitted estimator does not hold X
         self.net_ = best_net
         self.history_ = self._history(previous)
         self.n_iter_ = len(self.history_)

@@ -2,85 +2,45 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
+from skproto._samples import (
+    SampleArray,
+    check_dataset,
+    dataset_labels,
+    validate_dataset,
+)
+from skproto.nn._embedding import channels_hint
 from skproto.training import chunk_rows, chunks
 
+__all__ = [
+    "KINDS",
+    "ChannelScaling",
+    "SampleArray",
+    "ScaledSamples",
+    "check_dataset",
+    "dataset_labels",
+    "fit_channel_scaling",
+    "input_kind",
+    "tell_channels",
+    "validate_images",
+    "validate_tokens",
+]
+
+# Largest magnitude of a pixel or a number of a token: its square and a sum of many such
+# squares still fit into float32.
+MAX_VALUE = 1e15
+
+# By how much pixels may leave the range from 0 to 1 that an encoder expects.
+OVERSHOOT = 0.05
+
 KINDS = {1: "table", 2: "tokens", 3: "image"}
-
-
-class SampleArray:
-    """Images or tokens of any storage behind one face; nothing is read before need.
-
-    Parameters
-    ----------
-    source : ndarray, memory map or torch Dataset
-        Samples in the user's values. A Dataset returns a sample, or a tuple that
-        starts with it.
-
-    sample_shape : tuple of int
-        (C, H, W) of an image or (T, D) of tokens.
-
-    rows : ndarray of shape (n,), default=None
-        Numbers of the samples in `source` that count; all by default.
-    """
-
-    def __init__(self, source, sample_shape, rows=None):
-        self.source = source
-        self.sample_shape = tuple(sample_shape)
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.source) if self.rows is None else len(self.rows)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Number of samples and shape of each."""
-        return (len(self), *self.sample_shape)
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes, that of the samples included."""
-        return 1 + len(self.sample_shape)
-
-    @property
-    def size(self) -> int:
-        """Number of entries."""
-        return int(np.prod(self.shape))
-
-    def select(self, index: np.ndarray) -> SampleArray:
-        """Return the samples at `index` without reading them."""
-        rows = np.asarray(index) if self.rows is None else self.rows[index]
-        return SampleArray(self.source, self.sample_shape, rows)
-
-    def __getitem__(self, index) -> np.ndarray:
-        """Read samples (m, *sample_shape) in the user's values."""
-        if self.rows is not None:
-            index = self.rows[index]
-        if isinstance(self.source, np.ndarray):
-            # One order in memory: sums round alike whatever order the user's has.
-            found = np.ascontiguousarray(self.source[index])
-        else:
-            found = self._from_dataset(index)
-        return found.reshape(len(found), *self.sample_shape)
-
-    def _from_dataset(self, index) -> np.ndarray:
-        if isinstance(index, slice):
-            index = range(*index.indices(len(self.source)))
-        index = np.atleast_1d(np.asarray(index, dtype=np.int64))
-        if not len(index):
-            return np.empty((0, *self.sample_shape))
-        return np.stack([dataset_sample(self.source, int(i)) for i in index])
-
-
-def dataset_sample(dataset, i: int) -> np.ndarray:
-    """Return sample `i` of a torch Dataset as an array."""
-    item = dataset[i]
-    return np.asarray(item[0] if isinstance(item, tuple | list) else item)
 
 
 @dataclass(frozen=True)
@@ -146,6 +106,11 @@ class ScaledSamples:
         return len(self.samples)
 
     @property
+    def in_memory(self) -> bool:
+        """Whether the samples lie in memory."""
+        return self.samples.in_memory
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Number of samples and shape of each."""
         return self.samples.shape
@@ -165,12 +130,19 @@ def input_kind(X, image_shape, encoder) -> str:
     """Tell what `X` holds: "table", "image" or "tokens"."""
     if isinstance(X, SampleArray):
         return KINDS[len(X.sample_shape)]
+    if isinstance(X, torch.utils.data.DataLoader):
+        raise TypeError(
+            "X must be an array or a torch Dataset. Got a DataLoader: pass its "
+            "dataset; the 'batch_size' parameter makes the batches."
+        )
     if isinstance(encoder, str) and encoder == "tokens":
         return "tokens"
     if image_shape is not None or isinstance(X, torch.utils.data.Dataset):
         return "image"
     try:
         ndim = X.ndim if hasattr(X, "ndim") else np.ndim(X)
+        if ndim == 1 and isinstance(X, np.ndarray) and X.dtype.kind == "O":
+            ndim = 1 + max((np.ndim(sample) for sample in X), default=0)
     except TypeError:
         return "table"
     except ValueError:
@@ -198,7 +170,8 @@ def validate_images(X, image_shape=None) -> SampleArray:
     if isinstance(X, SampleArray):
         return X
     if isinstance(X, torch.utils.data.Dataset):
-        return _validate_dataset(X)
+        dataset, shape = validate_dataset(X, image_shape)
+        return SampleArray(dataset, _full_shape(shape))
     X = _as_array(X)
     if X.ndim == 2 and image_shape is not None:
         shape = _full_shape(image_shape)
@@ -227,6 +200,11 @@ def validate_tokens(X, allow_missing=False) -> SampleArray:
     """Return tokens (n, T, D); see :class:`SampleArray`."""
     if isinstance(X, SampleArray):
         return X
+    if isinstance(X, torch.utils.data.Dataset):
+        raise TypeError(
+            "encoder='tokens' needs X as an array or a memory map of shape (n_samples, "
+            f"n_tokens, n_dimensions). Got a Dataset, {type(X).__name__}."
+        )
     X = _as_array(X)
     if X.ndim != 3:
         raise ValueError(
@@ -240,8 +218,12 @@ def validate_tokens(X, allow_missing=False) -> SampleArray:
 def _as_array(X) -> np.ndarray:
     if isinstance(X, torch.Tensor):
         X = X.detach().cpu().numpy()
+    if sp.issparse(X):
+        raise TypeError("Sparse X cannot hold images or tokens. Use X.toarray().")
     if hasattr(X, "iloc") or hasattr(X, "to_numpy"):
         X = X.to_numpy()
+    if isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype == object:
+        X = list(X)
     try:
         X = X if isinstance(X, np.ndarray) else np.asarray(X)
     except ValueError as error:
@@ -263,6 +245,19 @@ def _as_array(X) -> np.ndarray:
     return X
 
 
+def tell_channels(sample_shape: tuple[int, ...]) -> None:
+    """Warn of images that seem to have their channels last."""
+    hint = channels_hint(sample_shape)
+    if hint:
+        channels, height, width = sample_shape
+        warnings.warn(
+            f"X is read as images of {channels} channels, {height} rows and {width} "
+            f"columns.{hint}",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
 def _full_shape(shape) -> tuple[int, ...]:
     shape = tuple(int(size) for size in shape)
     return (1, *shape) if len(shape) == 2 else shape
@@ -277,65 +272,6 @@ def _check_values(X: np.ndarray, allow_missing=False) -> None:
             values = values[~np.isnan(values).all(axis=-1)]
         if not np.isfinite(values).all():
             raise ValueError("Input X contains NaN or infinity.")
-
-
-def _check_length(dataset) -> None:
-    """Raise unless a torch Dataset knows its length and has a sample."""
-    try:
-        n_samples = len(dataset)
-    except TypeError as error:
-        raise TypeError(
-            "A torch Dataset given as X must know its length and return samples by "
-            f"number. Got {type(dataset).__name__}."
-        ) from error
-    if not n_samples:
-        raise ValueError("Found a Dataset with 0 sample(s) while 1 is required.")
-
-
-def _validate_dataset(X) -> SampleArray:
-    _check_length(X)
-    first = dataset_sample(X, 0)
-    if first.ndim not in (2, 3) or first.dtype.kind not in "buif":
-        raise ValueError(
-            "The samples of a Dataset must be images of shape (C, H, W) or (H, W). Got "
-            f"shape {first.shape} and dtype {first.dtype}."
-        )
-    return SampleArray(_CheckedDataset(X, first.shape), _full_shape(first.shape))
-
-
-class _CheckedDataset:
-    """A Dataset whose samples must all be finite images of one size."""
-
-    def __init__(self, dataset, shape):
-        self.dataset = dataset
-        self.shape = shape
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, i):
-        sample = dataset_sample(self.dataset, i)
-        if sample.shape != self.shape:
-            raise ValueError(
-                f"X must hold images of one size. Sample {i} of the Dataset has shape "
-                f"{sample.shape}, the first one {self.shape}."
-            )
-        if sample.dtype.kind == "f" and not np.isfinite(sample).all():
-            raise ValueError(f"Input X contains NaN or infinity in sample {i}.")
-        return sample
-
-
-def dataset_labels(dataset) -> np.ndarray:
-    """Return the labels that a torch Dataset carries beside its samples."""
-    if hasattr(dataset, "targets"):
-        return np.asarray(dataset.targets)
-    _check_length(dataset)
-    first = dataset[0]
-    if not (isinstance(first, tuple | list) and len(first) > 1):
-        raise ValueError(
-            "y is None and the Dataset given as X returns no labels beside its samples."
-        )
-    return np.asarray([np.asarray(dataset[i][1]).item() for i in range(len(dataset))])
 
 
 # -- scaling ---------------------------------------------------------------------------
@@ -364,18 +300,62 @@ def fit_channel_scaling(X: SampleArray, weight, standardize, normalization=None)
     peak = 255.0 if X[:1].dtype == np.uint8 else 1.0
     center, scale = np.zeros(n_channels), np.full(n_channels, peak)
     if normalization is not None:
-        # An encoder of colour repeats the one channel of grey images.
         center, scale = (
-            np.broadcast_to(
-                np.mean(part) if n_channels == 1 else np.asarray(part, dtype=float),
-                n_channels,
-            )
-            * peak
-            for part in normalization
+            peak * part for part in _expected_moments(normalization, n_channels)
         )
+        low, high = _extent(X)
+        if low < -OVERSHOOT * peak or high > (1.0 + OVERSHOOT) * peak:
+            warnings.warn(
+                "The encoder expects pixels from 0 to 1, or bytes, by its "
+                f"'normalization'. X has values from {low:.3g} to {high:.3g}: scale "
+                "X, or set the encoder's 'normalization' to None.",
+                UserWarning,
+                stacklevel=2,
+            )
     elif standardize:
         center, scale = _moments(X, weight, axis, n_channels)
+    else:
+        _extent(X)
     return ChannelScaling(np.array(center), np.array(scale), axis)
+
+
+def _expected_moments(normalization, n_channels: int) -> list[np.ndarray]:
+    """Return mean and standard deviation by channel that an encoder expects."""
+    parts = [np.atleast_1d(np.asarray(part, dtype=float)) for part in normalization]
+    n_expected = max(part.size for part in parts)
+    # An encoder of colour repeats the one channel of grey images.
+    if n_channels == 1:
+        return [part.mean(keepdims=True) for part in parts]
+    if n_expected not in (1, n_channels):
+        raise ValueError(
+            f"The encoder expects images of {n_expected} channels, by its "
+            f"'normalization'. Got {n_channels} channels."
+        )
+    return [np.broadcast_to(part, n_channels) for part in parts]
+
+
+def _extent(X: SampleArray) -> tuple[float, float]:
+    """Return the least and the largest value; raise if float32 cannot hold them.
+
+    Samples of a Dataset, which are checked as they are read, are all read.
+    """
+    if isinstance(X.source, np.ndarray) and X.source.dtype in (np.uint8, np.bool_):
+        return 0.0, 255.0 if X.source.dtype == np.uint8 else 1.0
+    low, high = np.inf, -np.inf
+    for rows in chunks(len(X), chunk_rows(int(np.prod(X.sample_shape)))):
+        values = X[rows]
+        low, high = np.fmin(low, np.nanmin(values)), np.fmax(high, np.nanmax(values))
+    _check_magnitude(max(-low, high))
+    return float(low), float(high)
+
+
+def _check_magnitude(largest: float) -> None:
+    if not largest <= MAX_VALUE:
+        found = f"up to {largest:.3g}" if np.isfinite(largest) else "beyond its range"
+        raise ValueError(
+            f"X has values too large for float32, {found}; at most {MAX_VALUE:.0e} is "
+            "allowed. Divide X by a constant."
+        )
 
 
 def _moments(X: SampleArray, weight, axis: int, n_channels: int):
@@ -384,18 +364,18 @@ def _moments(X: SampleArray, weight, axis: int, n_channels: int):
     over = (2, 3) if axis == 1 else (1,)
     shift = X[:1].astype(np.float64)
     shift = np.nanmean(shift, axis=(0, *over))
+    _check_magnitude(float(np.abs(shift).max()))
     column = shift.reshape((-1, 1, 1) if axis == 1 else (-1,)).astype(np.float32)
     first, second = np.zeros(n_channels), np.zeros(n_channels)
-    for rows in chunks(len(X), chunk_rows(int(np.prod(X.sample_shape)))):
-        values = X[rows].astype(np.float32) - column
-        # A padded token is NaN and does not count.
-        first += share[rows] @ np.nanmean(values, axis=over, dtype=np.float64)
-        np.square(values, out=values)
-        second += share[rows] @ np.nanmean(values, axis=over, dtype=np.float64)
-    spread = np.sqrt(np.maximum(second - first**2, 0.0))
-    center = shift + first
+    with np.errstate(over="ignore", invalid="ignore"):
+        for rows in chunks(len(X), chunk_rows(int(np.prod(X.sample_shape)))):
+            values = X[rows].astype(np.float32) - column
+            # A padded token is NaN and does not count.
+            first += share[rows] @ np.nanmean(values, axis=over, dtype=np.float64)
+            np.square(values, out=values)
+            second += share[rows] @ np.nanmean(values, axis=over, dtype=np.float64)
+        spread = np.sqrt(np.maximum(second - first**2, 0.0))
+        center = shift + first
+    _check_magnitude(float(np.max([np.abs(center), spread])))
     floor = 1e-6 * np.maximum(np.abs(center), np.finfo(np.float32).tiny)
     return center, np.where(spread > floor, spread, 1.0)
-
-
-# -- what is kept of a source ----------------------------------------------------------

@@ -91,13 +91,24 @@ def _validate_pair(estimator, X, y):
             f"{type(estimator).__name__} requires y to be passed, but the target y is "
             "None."
         )
-    X = validate_samples_of(estimator, X, kind)
+    names, X = X, validate_samples_of(estimator, X, kind)
     y = column_or_1d(y, warn=True)
     check_consistent_length(X, y)
     assert_all_finite(y, input_name="y")
     estimator._input_shape = X.sample_shape
     estimator.n_features_in_ = int(np.prod(X.sample_shape))
+    check_columns(estimator, names, reset=True)
+    if kind == "image":
+        images.tell_channels(X.sample_shape)
     return X, y
+
+
+def check_columns(estimator, X, *, reset: bool) -> None:
+    """Note the names of the columns of flattened images, or compare with those."""
+    if len(getattr(X, "shape", ())) == 2:
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+    elif reset and hasattr(estimator, "feature_names_in_"):
+        del estimator.feature_names_in_
 
 
 def kind_of(X) -> str:
@@ -114,7 +125,9 @@ def validate_samples_of(estimator, X, kind: str) -> images.SampleArray:
 
 def validate_again(estimator, X, shape: tuple[int, ...]) -> images.SampleArray:
     """Return samples to predict, which must be of the shape of those fitted."""
-    X = validate_samples_of(estimator, X, "image" if len(shape) == 3 else "tokens")
+    kind = "image" if len(shape) == 3 else "tokens"
+    passed, X = X, validate_samples_of(estimator, X, kind)
+    check_columns(estimator, passed, reset=False)
     if X.sample_shape != shape:
         raise ValueError(
             f"X must have samples of shape {shape}, as in fit. Got {X.sample_shape}; "

@@ -14,6 +14,7 @@ from skproto.nn.encoders import SiteEncoder
 from skproto.nn.losses import CrossEntropy
 from skproto.training import (
     BatchDataset,
+    BatchLoader,
     Phase,
     TrainingData,
     history_frame,
@@ -82,13 +83,14 @@ def pretrain(encoder: SiteEncoder, data: TrainingData, n_epochs: int, **settings
             iterator_train__generator=generator,
             **settings,
         ).initialize()
-        n_steps = n_epochs * -(-len(data) // BATCH)
+        dataset = BatchDataset(data)
+        n_steps = n_epochs * len(BatchLoader(dataset, BATCH))
         cycle = LRScheduler(
             OneCycleLR, max_lr=PEAK, total_steps=n_steps, step_every="batch"
         )
         phase = Phase("pretraining", n_epochs, PEAK, "adamw", callbacks=(cycle,))
         decay = {"body": 0.01, "encoder": 0.01, "head": 0.01}
-        run_phases(net, [replace(phase, group_decay=decay)], BatchDataset(data))
+        run_phases(net, [replace(phase, group_decay=decay)], dataset)
     finally:
         encoder.add_on, encoder.dim = add_on, dim
     encoder.cpu().train()

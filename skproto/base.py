@@ -48,6 +48,8 @@ class PrototypeClassifier(FittingMixin, PrototypePredictor):
     """
 
     _module_class: ClassVar[type[torch.nn.Module]]
+    # Name in messages about parameters, if not that of the class.
+    _known_as: ClassVar[str] = ""
     _parameter_rules = rules.ParameterRules().extended(
         encoder=(
             rules.none(),
@@ -144,8 +146,8 @@ class PrototypeClassifier(FittingMixin, PrototypePredictor):
 
     def _check_parameters(self) -> None:
         """Raise for parameters that are invalid on their own or together."""
-        parameters = self.get_params(deep=False)
-        self._parameter_rules.check(type(self).__name__, parameters)
+        owner = self._known_as or type(self).__name__
+        self._parameter_rules.check(owner, self.get_params(deep=False))
         try:
             usable = torch.empty(0, device=self.device).device.type != "meta"
         except (AssertionError, RuntimeError):
@@ -153,6 +155,6 @@ class PrototypeClassifier(FittingMixin, PrototypePredictor):
         if not usable:
             hint = "" if torch.cuda.is_available() else " torch sees no GPU."
             raise ValueError(
-                f"The 'device' parameter of {type(self).__name__} must be a device "
+                f"The 'device' parameter of {owner} must be a device "
                 f"that torch can use here, such as 'cpu'. Got {self.device!r}.{hint}"
             )

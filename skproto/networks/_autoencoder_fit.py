@@ -35,6 +35,9 @@ from skproto.utils._initialization import start_class_prototypes
 # Names of the starts of prototypes, and what they are called elsewhere.
 STARTS = {"class_samples": "sample", "kmeans": "kmeans"}
 
+# By how much values may leave the decoder's range before that is told.
+ROUNDING = 1e-6
+
 # Codes from whose distances the size of a distance is computed.
 MAX_SCALE_SAMPLES = 1_000
 
@@ -89,8 +92,10 @@ class AutoencoderFit(PrototypeClassifier):
         super()._resolve(X)
         first = X.data[:1] if sp.issparse(X) else X[:1]
         self._bounds = (0.0, 255.0 if first.dtype == np.uint8 else 1.0)
-        low, high = value_range(X) if first.dtype.kind == "f" else self._bounds
-        outside = low < self._bounds[0] or high > self._bounds[1]
+        confined = first.dtype.kind == "b" or first.dtype == np.uint8
+        low, high = self._bounds if confined else value_range(X)
+        # Scaling to 0 and 1 may end a rounding error beyond them.
+        outside = low < self._bounds[0] - ROUNDING or high > self._bounds[1] + ROUNDING
         self.decoder_output_ = self._resolved_output(X, outside, (low, high))
         self._check_range_again(outside, (low, high))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -14,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skproto import _images as images
 from skproto import _preparation as preparation
+from skproto._fitting import keeps_state_on_error
 from skproto.networks._autoencoder import PrototypeAutoencoderClassifier
 
 # Fitted attributes that the transformer shows.
@@ -38,7 +40,11 @@ SHOWN = (
 class _ClassFree(PrototypeAutoencoderClassifier):
     """A prototype autoencoder that takes all samples for one class."""
 
+    _known_as = "PrototypeAutoencoder"
+
     def _validate_training(self, X, y, sample_weight):
+        if isinstance(X, torch.utils.data.Dataset):
+            images.check_dataset(X)
         n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
         X, y, weight, rows = preparation.validate_samples(
             self, X, np.zeros(n_samples, dtype=np.int64), sample_weight
@@ -269,6 +275,7 @@ class PrototypeAutoencoder(
         self.verbose = verbose
         self.net_params = net_params
 
+    @keeps_state_on_error
     def fit(self, X, y=None, sample_weight=None):
         """Fit codes, decoder and prototypes to training samples.
 

@@ -116,12 +116,23 @@ class Backbone(nn.Module, ABC):
         if z.ndim != 3:
             self._note((z.shape[2], z.shape[3]) if z.ndim == 4 else (1, 1))
             return z
-        prefix = self._prefix(z.shape[-1])
+        prefix, has_class_token = self._leading(z, x)
         tokens = z[:, prefix:]
         self._note(self._grid_of(tokens, x))
-        if prefix and class_token_first(self.model):
-            return tokens, z[:, 0]
-        return tokens
+        return (tokens, z[:, 0]) if has_class_token else tokens
+
+    def _leading(self, z: Tensor, x: Tensor) -> tuple[int, bool]:
+        """Return how many tokens are not patches, and whether one is a class token.
+
+        Where the rest makes no grid, names were misread: all tokens are patches, or the
+        first is a class token that has no parameter of its own.
+        """
+        prefix = self._prefix(z.shape[-1])
+        if self._grid_of(z[:, prefix:], x) is None:
+            for other in (0, 1):
+                if self._grid_of(z[:, other:], x) is not None:
+                    return other, other == 1
+        return prefix, bool(prefix) and class_token_first(self.model)
 
     def _grid_of(self, tokens: Tensor, x: Tensor) -> tuple[int, int] | None:
         """Return the grid of tokens, which have to cover the whole image."""

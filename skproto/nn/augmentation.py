@@ -94,6 +94,11 @@ class Augmentation:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name == "flip":
+                if not isinstance(value, bool):
+                    raise ValueError(
+                        "The 'flip' parameter of Augmentation must be a bool. Got "
+                        f"{value!r}."
+                    )
                 continue
             most = 1.0 if field.name in ("shift", "cutout") else float("inf")
             if not isinstance(value, Real) or not 0 <= float(value) <= most:

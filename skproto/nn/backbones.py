@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from skproto.nn._embedding import channels_hint
+
 # Sides of the map at which halving stops, and of the smallest image.
 LARGEST_SIDE = 7
 SMALLEST_IMAGE = 4
@@ -110,7 +112,7 @@ def _checked_shape(image_shape) -> tuple[int, int, int]:
     if min(shape[1:]) < SMALLEST_IMAGE:
         raise ValueError(
             f"Images must have at least {SMALLEST_IMAGE} rows and columns for this "
-            f"encoder. Got image_shape={shape}."
+            f"encoder. Got image_shape={shape}.{channels_hint(shape)}"
         )
     return shape
 

@@ -11,8 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from skproto.nn._embedding import (
+    channels_hint,
+    check_embedding,
+    given_body,
+    grid_of,
+    shown,
+)
 from skproto.nn.backbones import ConvEncoder, ViTEncoder
-from skproto.nn.pretrained import adapt_backbone
 
 #: Encoders that have a name.
 NAMED_ENCODERS = (
@@ -82,8 +88,9 @@ class SiteEncoder(nn.Module):
     grid : tuple of int or None
         Rows and columns of the sites of an image, None where they have no place.
 
-    n_sites, dim : int
-        Number T and dimension D of the sites, known after :meth:`probe`.
+    n_sites, dim, body_dim : int
+        Number T and dimension D of the sites, the latter with the add-on and without,
+        known after :meth:`probe`.
 
     Examples
     --------
@@ -97,6 +104,7 @@ class SiteEncoder(nn.Module):
     grid: tuple[int, int] | None = None
     n_sites = 1
     dim: int
+    body_dim: int
 
     def __init__(
         self,
@@ -189,19 +197,20 @@ class SiteEncoder(nn.Module):
         shape = (2, *self.input_shape)
         training = self.training
         self.eval()
+        name = shown(spec)
+        x = torch.zeros(shape)
         try:
-            z = (
-                torch.zeros(shape)
-                if self.body is None
-                else self.body(torch.zeros(shape))
-            )
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            z = x if self.body is None else self.body(x)
+        except Exception as error:  # a user's code: anything may go wrong
             raise ValueError(
-                f"The encoder {spec!r} failed on an input of shape {shape}: {error}"
+                f"The encoder {name} failed on an input of shape {shape}: {error}."
+                f"{channels_hint(self.input_shape)}"
             ) from error
-        _check_embedding(z, spec, shape)
-        self.grid = _grid(self.body, z, self.input_shape)
-        sites = self._probe_add_on(self.body_sites(torch.zeros(shape)))
+        check_embedding(z, name, shape)
+        self.grid = grid_of(self.body, z, self.input_shape)
+        z = self.body_sites(x)
+        self.body_dim = z.shape[-1]
+        sites = self._probe_add_on(z)
         self.n_sites, self.dim = sites.shape[1:]
         self.train(training)
 
@@ -228,46 +237,6 @@ class SiteEncoder(nn.Module):
 
 def _takes_mask(module: nn.Module) -> bool:
     return "site_mask" in inspect.signature(module.forward).parameters
-
-
-def _check_embedding(z, spec, shape) -> None:
-    tokens = z[0] if isinstance(z, tuple) and len(z) == 2 else z
-    if not isinstance(tokens, Tensor) or tokens.ndim not in (2, 3, 4):
-        if isinstance(tokens, Tensor):
-            got: Any = tuple(tokens.shape)
-        else:
-            got = type(z).__name__
-        raise ValueError(
-            f"The encoder {spec!r} must return a tensor of shape (n, D), (n, T, D) or "
-            f"(n, D, H, W), or a pair of tokens (n, T, D) and a class token (n, D). "
-            f"Got {got} for an input of shape {shape}."
-        )
-    if len(tokens) != shape[0]:
-        raise ValueError(
-            f"The encoder {spec!r} must return one embedding for each sample. Got "
-            f"{tuple(tokens.shape)} for an input of shape {shape}."
-        )
-    if isinstance(z, tuple) and z[1].shape != (shape[0], tokens.shape[-1]):
-        raise ValueError(
-            f"The class token of the encoder {spec!r} must have shape "
-            f"({shape[0]}, {tokens.shape[-1]}). Got {tuple(z[1].shape)}."
-        )
-
-
-def _grid(body, z, input_shape) -> tuple[int, int] | None:
-    """Rows and columns of the sites of an image."""
-    if len(input_shape) != 3:
-        return None
-    tokens = z[0] if isinstance(z, tuple) else z
-    if tokens.ndim == 4:
-        return tuple(tokens.shape[2:])
-    if tokens.ndim == 2:
-        return (1, 1)
-    grid = getattr(body, "grid", None)
-    if grid is not None:
-        return tuple(grid)
-    side = round(tokens.shape[1] ** 0.5)
-    return (side, side) if side**2 == tokens.shape[1] else None
 
 
 def frozen_parameters(module: nn.Module) -> set[str]:
@@ -382,7 +351,7 @@ def make_encoder(
 
 def _make_body(spec, shape: tuple[int, ...], settings) -> nn.Module | None:
     if isinstance(spec, nn.Module):
-        return adapt_backbone(copy.deepcopy(spec))
+        return given_body(copy.deepcopy(spec), shape)
     if spec in (None, "identity", "tokens"):
         if len(shape) == 3:
             raise ValueError(
@@ -409,7 +378,7 @@ def _make_body(spec, shape: tuple[int, ...], settings) -> nn.Module | None:
             )
         kind = ConvEncoder if spec == "conv" else ViTEncoder
         return kind(shape, **settings)
-    return _called(spec, shape[0] if len(shape) == 1 else shape)
+    return given_body(spec, shape)
 
 
 def _feature_tokens(shape: tuple[int, ...]) -> nn.Module:
@@ -421,16 +390,3 @@ def _feature_tokens(shape: tuple[int, ...]) -> nn.Module:
     from skproto.nn.feature_tokens import FeatureTokens
 
     return FeatureTokens(shape[0])
-
-
-def _called(spec, argument) -> nn.Module:
-    try:
-        body = spec(argument)
-    except TypeError as error:
-        raise TypeError(
-            f"The encoder {spec!r} must take the number of features, or the shape of "
-            f"an image, and return an nn.Module. It raised: {error}"
-        ) from error
-    if not isinstance(body, nn.Module):
-        raise TypeError(f"The encoder {spec!r} must return an nn.Module. Got {body!r}.")
-    return adapt_backbone(body)

@@ -31,7 +31,8 @@ class TransformersBackbone(Backbone):
     Parameters
     ----------
     model : nn.Module
-        The model, without a head for a task.
+        The model. A head for a task, and the part of a model that reads text, are left
+        out.
 
     layer : int, default=-1
         Which of the model's hidden states: -1 is the last; in nets whose maps shrink,
@@ -60,10 +61,8 @@ class TransformersBackbone(Backbone):
     """
 
     def __init__(self, model, layer=-1, normalization=None, resize=None):
+        model = _without_head(model)
         parameters = inspect.signature(model.forward).parameters
-        if "input_ids" in parameters and hasattr(model, "vision_model"):
-            model = model.vision_model
-            parameters = inspect.signature(model.forward).parameters
         super().__init__(model, normalization, resize)
         if "pixel_values" not in parameters:
             raise ValueError(
@@ -81,15 +80,34 @@ class TransformersBackbone(Backbone):
 
     def _features(self, x: Tensor) -> Any:
         arguments = {"interpolate_pos_encoding": True} if self._interpolates else {}
+        if self.layer != -1:
+            arguments["output_hidden_states"] = True
+        output = self.model(pixel_values=x, **arguments)
+        if getattr(output, "ids_restore", None) is not None:
+            raise ValueError(
+                "it hides patches at random, as masked autoencoders do in training; "
+                "load its weights with the class of the plain model, such as ViTModel"
+            )
+        maps = getattr(output, "feature_maps", None)
         if self.layer == -1:
-            return self.model(pixel_values=x, **arguments).last_hidden_state
-        output = self.model(pixel_values=x, output_hidden_states=True, **arguments)
-        states = output.hidden_states
+            return output.last_hidden_state if maps is None else maps[-1]
+        states = output.hidden_states if maps is None else maps
         if not -len(states) <= self.layer < len(states):
             raise ValueError(
                 f"layer={self.layer} is not among its {len(states)} hidden states"
             )
         return states[self.layer]
+
+
+def _without_head(model: Any) -> Any:
+    """Return the part of a model that makes features of images."""
+    parameters = inspect.signature(model.forward).parameters
+    if "labels" in parameters:
+        model = getattr(model, "base_model", model)
+        parameters = inspect.signature(model.forward).parameters
+    if {"input_ids", "labels"} & set(parameters) and hasattr(model, "vision_model"):
+        return model.vision_model
+    return model
 
 
 def adapt_backbone(module: nn.Module) -> nn.Module:
@@ -217,7 +235,9 @@ def from_transformers(
         model = transformers.AutoModel.from_config(config)
     except (ValueError, KeyError) as error:
         raise ValueError(
-            f"transformers makes no model of {type(config).__name__}: {error}"
+            f"transformers makes no model of {type(config).__name__}: "
+            # What follows is a list of all that it knows.
+            f"{str(error).partition(' Model type should be')[0]}"
         ) from error
     return TransformersBackbone(model, layer, None, resize)
 
@@ -230,7 +250,8 @@ def _load(name: str, pretrained: bool, location: dict):
     try:
         if pretrained:
             model = transformers.AutoModel.from_pretrained(name, **location)
-            return model, _processor_normalization(name, location)
+            # Weights may be stored, and then loaded, in half precision.
+            return model.float(), _processor_normalization(name, location)
         config = transformers.AutoConfig.from_pretrained(name, **location)
     except OSError as error:
         raise OSError(
@@ -239,7 +260,7 @@ def _load(name: str, pretrained: bool, location: dict):
             f"config.json and weights. transformers said: {error}"
         ) from error
     config = getattr(config, "vision_config", config)
-    return transformers.AutoModel.from_config(config), None
+    return transformers.AutoModel.from_config(config).float(), None
 
 
 def _processor_normalization(name: str, location: dict) -> Normalization:

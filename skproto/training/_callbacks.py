@@ -7,6 +7,7 @@ import sys
 
 from skorch.callbacks import Callback, EarlyStopping
 
+from skproto.training._data import BatchLoader
 from skproto.training._net import PhaseEndError
 
 
@@ -223,7 +224,8 @@ class OneCycle(Callback):
     def on_train_begin(self, net, X=None, **kwargs):
         """Note the rates that are to be reached."""
         self._peaks = [group["lr"] for group in net.optimizer_.param_groups]
-        self._n_steps = max(1, self.n_epochs * -(-len(X) // net.batch_size))
+        n_batches = len(BatchLoader(X, net.batch_size))
+        self._n_steps = max(1, self.n_epochs * n_batches)
         self._step = 0
 
     def on_batch_begin(self, net, training=False, **kwargs):

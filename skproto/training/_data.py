@@ -161,6 +161,14 @@ def chunks(n_rows: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, n_rows))
 
 
+def batches_of(n_rows: int, size: int) -> list[slice]:
+    """Return slices of `size` rows; a single row left over joins those before it."""
+    batches = list(chunks(n_rows, size))
+    if size > 1 and len(batches) > 1 and n_rows % size == 1:
+        batches[-2:] = [slice(batches[-2].start, n_rows)]
+    return batches
+
+
 class BatchDataset(torch.utils.data.Dataset):
     """A data set that hands out whole batches by index.
 
@@ -233,7 +241,8 @@ class BatchLoader:
         What to iterate over.
 
     batch_size : int, default=512
-        Rows of a batch; the last one may be smaller.
+        Rows of a batch; the last one may be smaller. A single row that would be left
+        over joins the batch before it: layers that normalise by batch refuse one.
 
     shuffle : bool, default=False
         Whether to draw a new order for every pass.
@@ -261,17 +270,18 @@ class BatchLoader:
         self.generator = generator
 
     def __len__(self) -> int:
-        return -(-len(self.dataset) // self.batch_size)
+        return len(batches_of(len(self.dataset), self.batch_size))
 
     def __iter__(self) -> Iterator[Batch]:
         n_rows = len(self.dataset)
-        if n_rows <= self.batch_size:
+        batches = batches_of(n_rows, self.batch_size)
+        if len(batches) < 2:
             yield self.dataset.whole()
             return
         if not self.shuffle:
-            for rows in chunks(n_rows, self.batch_size):
+            for rows in batches:
                 yield self.dataset.batch(rows)
             return
         order = torch.randperm(n_rows, generator=self.generator)
-        for index in order.split(self.batch_size):
-            yield self.dataset.batch(index)
+        for rows in batches:
+            yield self.dataset.batch(order[rows])

@@ -116,6 +116,17 @@ def _as_barrier(step, parameters):
     return {**step, "loss": torch.full_like(step["loss"], torch.inf)}
 
 
+def _checked_view(view: Any, batch: torch.Tensor) -> torch.Tensor:
+    """Return what `augment` made of a batch; raise unless it is such a batch."""
+    if isinstance(view, torch.Tensor) and view.shape == batch.shape:
+        return view
+    got = tuple(view.shape) if isinstance(view, torch.Tensor) else type(view).__name__
+    raise ValueError(
+        "The 'augment' parameter must return a tensor of the shape of the batch that "
+        f"it is given, {tuple(batch.shape)}. Got {got}."
+    )
+
+
 class PrototypeNet(NeuralNet):
     """A skorch net whose loss is a list of named, weighted terms.
 
@@ -194,7 +205,7 @@ class PrototypeNet(NeuralNet):
         """Return the module's outputs, a dict of tensors, for a batch."""
         x = to_tensor(x, device=self.device)
         if self.channels_last and x.ndim == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
+            x = x.to(memory_format=torch.channels_last)
         module: Any = self.__dict__.get("_compiled", self.module_)
         if self.autocast is None:
             return module(x, **fit_params)
@@ -225,8 +236,11 @@ class PrototypeNet(NeuralNet):
             return Xi, (target, weight)
         Xi = to_tensor(Xi, device=self.device)
         change = self.augment or (lambda x: x)
-        views = torch.cat([change(Xi) for _ in range(self.n_views)])
-        return views, (target.repeat(self.n_views), weight.repeat(self.n_views))
+        views = [_checked_view(change(Xi), Xi) for _ in range(self.n_views)]
+        return torch.cat(views), (
+            target.repeat(self.n_views),
+            weight.repeat(self.n_views),
+        )
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Return the total loss and the values of its terms."""
@@ -239,7 +253,10 @@ class PrototypeNet(NeuralNet):
         Xi, yi = self._augmented(batch)
         outputs = self.infer(Xi, **fit_params)
         loss, terms = self.get_loss(outputs, yi, X=Xi, training=True)
-        loss.backward()
+        # A loss that is not finite ends the training; the backward pass of some
+        # operations, such as reading between pixels, does not survive its gradients.
+        if torch.isfinite(loss):
+            loss.backward()
         terms = {name: value.detach() for name, value in terms.items()}
         return {"loss": loss.detach(), "y_pred": outputs, "terms": terms}
 

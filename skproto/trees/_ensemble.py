@@ -279,6 +279,7 @@ class ProtoTreeEnsembleClassifier(
         self._parameter_rules.check(type(self).__name__, self.get_params(deep=False))
         if self.oob_score and not self.bootstrap:
             raise ValueError("oob_score=True needs bootstrap=True.")
+        self._template()._check_parameters()
 
     def _draw(self, codes: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
         """Return how often each sample is drawn; every class is drawn at least once."""

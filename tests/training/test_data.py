@@ -24,7 +24,7 @@ def make_data(n_samples=10, *, sparse=False):
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_a_pass_shows_every_sample_once(sparse, shuffle):
-    data = make_data(sparse=sparse)
+    data = make_data(11, sparse=sparse)
     loader = BatchLoader(BatchDataset(data), 3, shuffle, torch.Generator())
     batches = list(loader)
     assert len(batches) == len(loader) == 4
@@ -34,6 +34,27 @@ def test_a_pass_shows_every_sample_once(sparse, shuffle):
     expected = data.dense(slice(None))
     np.testing.assert_array_equal(X[order], expected[np.lexsort(expected.T)])
     np.testing.assert_array_equal(y[order], data.y[np.lexsort(expected.T)])
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize(
+    ("n_samples", "size", "expected"),
+    [
+        (10, 3, [3, 3, 4]),
+        (11, 3, [3, 3, 3, 2]),
+        (4, 3, [4]),
+        (3, 3, [3]),
+        (1, 3, [1]),
+        (3, 1, [1, 1, 1]),
+    ],
+)
+def test_no_sample_is_left_over_alone(n_samples, size, expected, shuffle):
+    dataset = BatchDataset(make_data(n_samples))
+    loader = BatchLoader(dataset, size, shuffle, torch.Generator())
+    assert [len(x) for x, _ in loader] == expected
+    assert len(loader) == len(expected)
+    rows = torch.cat([x for x, _ in loader])
+    assert torch.equal(rows.sort(0).values, dataset.whole()[0].sort(0).values)
 
 
 def test_orders_come_from_the_generator():

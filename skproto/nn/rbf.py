@@ -49,6 +49,10 @@ class RBFNetwork(nn.Module):
         Whether the prototypes are the channels of the encoder: what is detected at a
         site is the softmax over its D channels, P = D.
 
+    kept : list of int, default=None
+        Channels that are prototypes; None: all. The softmax is over all of them
+        always, so that dropping one does not change the others.
+
     encoder : nn.Module, default=None
         Maps rows to sites (n, T, D); the best site counts. None: the row itself.
 
@@ -73,6 +77,7 @@ class RBFNetwork(nn.Module):
         n_reasonings=1,
         metric="euclidean",
         channels=False,
+        kept=None,
         encoder=None,
     ):
         super().__init__()
@@ -87,8 +92,13 @@ class RBFNetwork(nn.Module):
             "n_reasonings": n_reasonings,
             "metric": metric,
             "channels": channels,
+            "kept": kept,
         }
         self.channels = channels
+        # Numbers of the channels that are prototypes.
+        self.index: Tensor | None
+        index = None if kept is None else torch.tensor(kept)
+        self.register_buffer("index", index, persistent=False)
         self.encoder = SiteEncoder() if encoder is None else encoder
         self.prototypes = nn.Parameter(torch.zeros(n_prototypes, dim))
         # Where the prototypes started: a penalty holds training near.
@@ -127,7 +137,8 @@ class RBFNetwork(nn.Module):
         """
         z: Tensor = self.encoder(x)
         if self.channels:
-            return -z.log_softmax(2).transpose(1, 2)
+            surprise = -z.log_softmax(2).transpose(1, 2)
+            return surprise if self.index is None else surprise[:, self.index]
         p: Tensor = self.prototypes
         stretch = self.stretch()
         if stretch is not None:
@@ -183,6 +194,9 @@ class RBFNetwork(nn.Module):
     def keep(self, kept: Tensor) -> RBFNetwork:
         """Return the same network with the prototypes of a mask (P,) only."""
         config = {**self.config, "n_prototypes": int(kept.sum())}
+        if self.channels:
+            index = torch.arange(len(kept)) if self.index is None else self.index.cpu()
+            config["kept"] = index[kept].tolist()
         network = RBFNetwork(**config, encoder=self.encoder)
         state = dict(self.state_dict())
         names = ["prototypes", "start", "head.weight", "head.logits"]

@@ -109,6 +109,14 @@ class RBFNetworkClassifier(CertifiedPrototypeClassifier):
                 "projected. Use project_prototypes=False."
             )
 
+    def _check_eligible(self, codes: np.ndarray) -> None:
+        if self._module.channels:
+            raise ValueError(
+                "project needs prototypes that have a place; those of "
+                "kernel='channel_softmax' are the channels of the encoder."
+            )
+        super()._check_eligible(codes)
+
     def _start_widths(self, module: RBFNetwork, data: TrainingData) -> None:
         if self._detects_channels:
             return

@@ -151,6 +151,29 @@ def test_channels_are_components(model, digits):
     model.explain(X[:3]).verify()
 
 
+@pytest.mark.parametrize("cls", [CBCClassifier, RBFClassifier])
+def test_channels_are_dropped_and_have_no_place_to_go(cls, digits):
+    X, y = digits
+    model = cls(kernel="channel_softmax", **BRIEF).fit(X[:300], y[:300])
+    with pytest.raises(ValueError, match="project needs prototypes that have a place"):
+        model.project(X[:300], y[:300])
+    assert_array_equal(model.prototypes_, np.eye(32))
+    before, maps = model.transform(X[:9]), model.similarity_maps(X[:9])
+    table = model.coef_ if cls is RBFClassifier else model.component_prior_
+    largest = np.sort(np.abs(table).max(axis=1))
+    for n_left in (20, 7):
+        model.prune(largest[32 - n_left])
+        ids = model.prototype_ids_
+        assert len(ids) <= 20
+        assert_array_equal(model.prototypes_, np.eye(32)[ids])
+        # The softmax is over all channels still.
+        assert_allclose(model.transform(X[:9]), before[:, ids], rtol=1e-6)
+        assert_allclose(model.similarity_maps(X[:9]), maps[:, ids], rtol=1e-5)
+        model.explain(X[:3]).verify()
+        again = pickle.loads(pickle.dumps(model))
+        assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+
+
 def test_channels_add_up_to_one_at_every_site():
     torch.manual_seed(0)
     network = RBFNetwork(3, 3, 2, "linear", channels=True).eval()

@@ -10,6 +10,7 @@ and :class:`SamplePlaces` say where in images, texts and rows the evidence lies.
 
 from skproto.explanation._base import Explanation
 from skproto.explanation._ensemble import EnsembleExplanation
+from skproto.explanation._ensemble_global import EnsembleGlobalExplanation
 from skproto.explanation._global import GlobalExplanation
 from skproto.explanation._html import html_page
 from skproto.explanation._pair import PairExplanation, PairGlobalExplanation
@@ -20,10 +21,7 @@ from skproto.explanation._reasoning import (
     ReasoningGlobalExplanation,
 )
 from skproto.explanation._tree import TreeExplanation
-from skproto.explanation._tree_global import (
-    EnsembleGlobalExplanation,
-    TreeGlobalExplanation,
-)
+from skproto.explanation._tree_global import TreeGlobalExplanation
 from skproto.explanation._tree_table import TreeTable
 
 __all__ = [

@@ -196,6 +196,11 @@ class Explanation(EvidenceDisplay):
     def __len__(self) -> int:
         return len(self.prediction)
 
+    @property
+    def _highest(self) -> float | None:
+        """Highest similarity that there can be, where it is the same for all models."""
+        return None if self.kernel is None else 1.0
+
     def __getitem__(self, key: Any) -> Any:
         return self._take(np.atleast_1d(np.arange(len(self))[key]))
 
@@ -267,6 +272,10 @@ class Explanation(EvidenceDisplay):
 
     def verify(self, rtol: float = 1e-5) -> None:
         """Recompute the decision from the numbers shown.
+
+        Of images also: sites are on their grid, boxes at their sites, and the source
+        image of a prototype that is a part of it has the highest similarity that there
+        can be; or no distance, where similarities have no limit.
 
         Parameters
         ----------

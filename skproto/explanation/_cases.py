@@ -61,14 +61,17 @@ def part_of(table: PrototypeTable, k: int) -> str:
     return "part of " if n_parts == 1 else f"{n_parts} parts of "
 
 
-def origin(table: PrototypeTable, k: int) -> str:
-    """Say where a prototype with a place comes from, in one sentence."""
+def origin(table: PrototypeTable, k: int, *, label: bool = True) -> str:
+    """Say where a prototype with a place comes from, in one sentence.
+
+    Without its label the class of the training image is named in any case.
+    """
     own = None if table.sample_labels is None else str(table.sample_labels[k])
-    tag = str(table.labels[k])
+    tag = str(table.labels[k]) if label else ""
     name = f"{part_of(table, k)}{source(table, k)}"
     if own is not None and own != tag:
         name += f" ({own})"
-    start = f"prototype {table.ids[k]} ({tag})"
+    start = f"prototype {table.ids[k]}" + (f" ({tag})" if label else "")
     if table.is_case[k]:
         article = "the " if part_of(table, k).startswith("part") else ""
         return f"{start} is {article}{name}"
@@ -158,6 +161,17 @@ def found_here(
     texts = [text for text in texts if text]
     word = "in" if places.kind == "features" else "at"
     return f"found here {word} {'; '.join(texts)}" if texts else ""
+
+
+def missed(text: str) -> str:
+    """Word a place for a prototype that is absent: it is not found there.
+
+    Examples
+    --------
+    >>> missed("found here at rows 0-3, columns 0-3")
+    'most alike here at rows 0-3, columns 0-3'
+    """
+    return text.replace("found here", "most alike here", 1)
 
 
 def _found_many(places: SamplePlaces, at: tuple[int, int], parts: list[int]) -> str:

@@ -8,7 +8,7 @@ never read as mathematics: a feature may be called ``cost ($)``.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +50,34 @@ def shorten(text: Any, width: int = 28) -> str:
         return text
     end = (width - 3) // 2
     return text[: width - 3 - end].rstrip() + "..." + text[-end:].lstrip()
+
+
+def distinct(names: Iterable[Any], width: int = 28) -> list[str]:
+    """Cut long names such that they stay apart.
+
+    Where names would look the same, the words that all of them begin and end with are
+    left out.
+
+    Examples
+    --------
+    >>> distinct([f"northern bird of kind {c} (grey)" for c in (1, 2)], 15)
+    ['... 1 ...', '... 2 ...']
+    """
+    whole = [str(name) for name in names]
+    cut = [shorten(name, width) for name in whole]
+    if len(set(cut)) == len(set(whole)):
+        return cut
+    words = [name.split() for name in dict.fromkeys(whole)]
+    shortest = min(map(len, words))
+    start = next((i for i in range(shortest) if len({w[i] for w in words}) > 1), 0)
+    rest = range(shortest - start)
+    end = next((i for i in rest if len({w[-1 - i] for w in words}) > 1), 0)
+    kept = []
+    for name in whole:
+        own = name.split()
+        inner = ["..."] * (start > 0) + own[start : len(own) - end]
+        kept.append(shorten(" ".join(inner + ["..."] * (end > 0)), width))
+    return kept
 
 
 def folded(label: str) -> str:

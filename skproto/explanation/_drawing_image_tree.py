@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from skproto.explanation._drawing import ground, ink, shorten
+from skproto.explanation._drawing import distinct, ground, ink
 from skproto.explanation._drawing_images import (
     FAINT,
     GAP,
@@ -91,7 +91,8 @@ def draw_image_path(
         y += pitch
     y += 0.12
     inset = sheet.inset((2.3, y + 0.22, 3.6, bars - 0.62))
-    leaf_bars(inset, [shorten(classes[k], 22) for k in shown], parts[:, shown])
+    names = distinct(classes, 22)
+    leaf_bars(inset, [names[k] for k in shown], parts[:, shown])
     sheet.text(MARGIN, y - 0.02, name, NORMAL, weight="bold")
     sheet.text(MARGIN, y + bars + 0.12, "\n".join(folded), SMALL, alpha=FAINT)
     return sheet.finish()

@@ -11,7 +11,8 @@ import numpy as np
 
 from skproto.explanation._drawing import ink, literal, shorten
 from skproto.explanation._image_blocks import Block, Line
-from skproto.explanation._pictures import BOX, PART_COLOURS, Mark, Picture
+from skproto.explanation._marks import Mark
+from skproto.explanation._pictures import BOX, PART_COLOURS, Picture
 from skproto.utils._optional import import_optional
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ MARGIN, GAP = 0.35, 0.12
 SMALL, NORMAL, TITLE = 7.0, 8.0, 10.0  # points
 LINE = 0.16  # inches of a line of normal size
 PER_INCH = 16.5  # characters of an inch of text of normal size
+CAPTION_PER_INCH = 18
+BLOCK = 84  # characters of the title of a block
 PART_LINES: tuple[Any, ...] = (
     "solid",
     (0, (4, 1.2)),
@@ -32,6 +35,8 @@ PART_LINES: tuple[Any, ...] = (
 )
 FULL = int((WIDTH - 2 * MARGIN) * PER_INCH)  # characters of a line across the page
 FAINT = 0.75  # opacity of what is read last
+ENCIRCLED = 0.7  # share of the range of similarities above which a line goes round
+DOTTED: Any = (0, (1, 1))
 COARSE = 100  # pictures with fewer pixels a side are shown pixel by pixel
 
 
@@ -134,12 +139,33 @@ class Sheet:
             self.ax.imshow(
                 picture.overlay, extent=extent, interpolation="bilinear", zorder=2
             )
+            self._contour(picture.overlay[..., 3], extent)
         look = part_look(picture.part) if picture.part else {"color": ink()}
         self._frame((left, top, right, bottom), 1.6 if picture.part else 0.6, look)
         if picture.part:
             self._number(left + 0.06, top + 0.07, picture.part)
         for mark in picture.marks:
             self._mark((left, top, scale), mark)
+
+    def _contour(
+        self, opacity: np.ndarray, extent: tuple[float, float, float, float]
+    ) -> None:
+        """Draw a dotted line around what an overlay sets off: grey prints need it."""
+        left, right, bottom, top = extent
+        n_rows, n_columns = opacity.shape
+        if not opacity.any():
+            return
+        values = np.pad(opacity.astype(float), 1, mode="edge")
+        x, y = (
+            np.concatenate([[0.0], np.arange(n) + 0.5, [n]]) / n
+            for n in (n_columns, n_rows)
+        )
+        places = left + x * (right - left), top + y * (bottom - top)
+        level = [ENCIRCLED**2 * float(opacity.max())]
+        for colour, width in (("black", 1.5), ("white", 0.8)):
+            look: dict[str, Any] = {"colors": colour, "zorder": 2.5}
+            lines = self.ax.contour(*places, values, level, **look)
+            lines.set(linewidth=width * self.shrink, linestyle=DOTTED)
 
     def _mark(self, place: tuple[float, float, float], mark: Mark) -> None:
         """Draw the box of a mark on a picture."""
@@ -216,8 +242,10 @@ class Sheet:
                 inner = tile - (0.04 if len(cell) > 1 else 0.0)
                 self.picture(x + column * tile, y + row * tile, inner, picture)
             caption = "its parts" if len(cell) > 1 else cell[0].caption
-            caption = caption if captions else ""
-            self.text(x + side / 2, y + side + 0.03, caption, SMALL, ha="center")
+            if captions:
+                folded = textwrap.fill(caption, int((side + GAP) * CAPTION_PER_INCH))
+                look: dict[str, Any] = {"ha": "center", "linespacing": 1.0}
+                self.text(x + side / 2, y + side + 0.03, folded, SMALL, **look)
             x += side + GAP
 
     def line(
@@ -235,6 +263,11 @@ def title_lines(title: str) -> list[str]:
     return [
         part for line in title.splitlines() for part in textwrap.wrap(line, 76) or [""]
     ]
+
+
+def block_title(title: str) -> list[str]:
+    """Fold the title of a block; at most two lines."""
+    return textwrap.wrap(shorten(title, 2 * BLOCK - 10), BLOCK) or [""]
 
 
 def part_look(part: int) -> dict[str, Any]:
@@ -290,16 +323,17 @@ def draw_sheet(
     columns = max((n_cells(line) for line in lines), default=0)
     folded = notes_lines(notes)
     totals = [textwrap.wrap(block.total, FULL) for block in blocks]
-    heads = 0.3 * len(blocks) + sum(0.11 * bool(t) + 0.15 * len(t) for t in totals)
+    titles = [block_title(block.title) for block in blocks]
+    heads = sum(0.14 + 0.16 * len(lines) for lines in titles)
+    heads += sum(0.11 * bool(t) + 0.15 * len(t) for t in totals)
     overhead = 0.6 + 0.19 * len(title_lines(title)) + heads + 0.14 * len(folded)
     side = cell_side(len(lines), overhead, columns)
     sheet = Sheet(overhead + len(lines) * (side + 0.27), ax)
     y = 0.55 + 0.19 * sheet.title(title)
-    for block, total in zip(blocks, totals, strict=True):
+    for block, heading, total in zip(blocks, titles, totals, strict=True):
         sheet.rule(y)
-        title = shorten(block.title, 88)
-        sheet.text(MARGIN, y + 0.06, title, NORMAL + 1, weight="bold")
-        y += 0.3
+        sheet.text(MARGIN, y + 0.06, "\n".join(heading), NORMAL + 1, weight="bold")
+        y += 0.14 + 0.16 * len(heading)
         for line in block.lines:
             sheet.line(y, side, columns * (side + GAP) - GAP, line)
             y += side + 0.27

@@ -11,11 +11,11 @@ import numpy as np
 from skproto.explanation._drawing import (
     HATCHES,
     PALETTE,
+    distinct,
     ground,
     ink,
     literal,
     new_axes,
-    shorten,
 )
 from skproto.explanation._numbers import probability
 
@@ -100,7 +100,8 @@ def draw_path(
         ax.annotate("", xy=below, xytext=(0.5, y), arrowprops=arrow, zorder=1)
         ax.text(0.52, y - 0.53, step.answer, va="center", fontsize=9)
     inset = ax.inset_axes((0.2, -bars, 0.5, bars - 0.35), transform=ax.transData)
-    leaf_bars(inset, [shorten(classes[k], 20) for k in shown], parts[:, shown])
+    names = distinct(classes, 20)
+    leaf_bars(inset, [names[k] for k in shown], parts[:, shown])
     inset.set_title(leaf, fontsize=9)
     return literal(ax)
 
@@ -321,8 +322,8 @@ def _class_marks(classes: Sequence[str], *, path: bool) -> list[Any]:
         marks.append(Line2D([], [], label="path of the sample", **look))
     if len(classes) <= len(PALETTE):
         marks += [
-            Patch(label=shorten(name, 20), edgecolor=ink(), **_look(k))
-            for k, name in enumerate(classes)
+            Patch(label=name, edgecolor=ink(), **_look(k))
+            for k, name in enumerate(distinct(classes, 20))
         ]
     return marks
 

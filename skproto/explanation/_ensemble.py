@@ -9,15 +9,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skproto.explanation._base import Explanation
-from skproto.explanation._cases import case_name
+from skproto.explanation._cases import case_name, short_case
 from skproto.explanation._checks import Checker
 from skproto.explanation._drawing import draw_contributions
 from skproto.explanation._drawing_images import draw_sheet
 from skproto.explanation._fields import take
 from skproto.explanation._gallery import tile_pictures
-from skproto.explanation._image_blocks import Block, Line, box_notes, has_pictures
+from skproto.explanation._image_blocks import Block, Line, has_pictures, path_notes
+from skproto.explanation._marks import step_marks
 from skproto.explanation._numbers import number, probability, signed
-from skproto.explanation._pictures import Picture, range_of
+from skproto.explanation._pictures import (
+    Picture,
+    input_picture,
+    number_picture,
+    range_of,
+)
 from skproto.explanation._text import Row, strongest
 from skproto.explanation._tree import TreeExplanation
 
@@ -168,28 +174,39 @@ class EnsembleExplanation(Explanation):
         return rows
 
     def _path_pictures(self, i: int, t: int) -> tuple[Picture, ...]:
-        """Return the parts that a tree asks for on the path of a sample."""
+        """Return a sample, and the parts that a tree asks for on its path.
+
+        The number of a step marks the part and the place of the sample nearest to it.
+        """
         tree = self.trees[t]
-        pictures: list[Picture] = []
         if not has_pictures(tree):
             return ()
         values = range_of(tree)
-        for node, child in pairwise(tree.path[i]):
+        steps = list(pairwise(tree.path[i]))[:MAX_NODES]
+        asked = [int(tree.tree.prototype[node]) for node, _ in steps]
+        pictures: list[Picture] = []
+        own = input_picture(tree, i, None, values)
+        if own is not None and tree.places is not None and asked:
+            pictures.append(own._replace(marks=step_marks(tree.places, i, asked)))
+        for step, (node, child) in enumerate(steps, start=1):
             present = child == tree.tree.children_right[node]
-            k = int(tree.tree.prototype[node])
+            k = asked[step - 1]
             for picture in tile_pictures(tree.prototypes, k, values)[:1]:
-                caption = f"{'like' if present else 'not like'} "
-                caption += f"image {tree.prototypes.indices[k]}"
-                pictures.append(picture._replace(caption=caption, part=0))
+                name = short_case(tree.prototypes, k).partition(",")[0]
+                caption = f"{'like' if present else 'not like'} {name}"
+                numbered = picture._replace(caption=caption, part=0)
+                pictures.append(number_picture(numbered, step))
         return tuple(pictures)
 
     def _draw(self, ax: Axes | None) -> Axes:
         pictured = any(has_pictures(tree) for tree in self.trees)
         if not pictured:
             return self._draw_chart(ax)
-        notes = ["like: present on the path; not like: absent"]
-        notes += box_notes(self.prototypes)
-        return draw_sheet(self._title(), self._blocks(), notes, ax)
+        return draw_sheet(self._title(), self._blocks(), path_notes(self), ax)
+
+    def _picture_notes(self) -> list[str]:
+        pictured = any(has_pictures(tree) for tree in self.trees)
+        return path_notes(self) if pictured else []
 
     def _blocks(self) -> list[Block]:
         pair = list(self._rivals(0))
@@ -202,10 +219,10 @@ class EnsembleExplanation(Explanation):
             gives = (
                 f"{signed(votes[t, 0])} for {own}, {signed(votes[t, 1])} for {other}"
             )
-            pictures = self._path_pictures(0, t)[:MAX_NODES]
-            hidden = len(self.trees[t].path[0]) - 1 - len(pictures)
+            pictures = self._path_pictures(0, t)
+            hidden = len(self.trees[t].path[0]) - 1 - MAX_NODES
             text = self._story(0, t).rpartition(" -> ")[2]
-            texts = (text, f"first {len(pictures)} nodes shown, {hidden} more")
+            texts = (text, f"first {MAX_NODES} nodes shown, {hidden} more")
             lines.append(
                 Line(pictures, f"tree {t}: {gives}", texts[: 1 + (hidden > 0)])
             )

@@ -11,6 +11,7 @@ from skproto.explanation._display import SampleDisplay
 from skproto.explanation._drawing import draw_contributions
 from skproto.explanation._drawing_images import draw_sheet
 from skproto.explanation._image_blocks import (
+    OUTLINED,
     Block,
     Line,
     evidence_blocks,
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
     from skproto.explanation._prototypes import PrototypeTable
 
 
+NO_SIMILARITY = 1e-3  # below, the distance is told as well
+WARNINGS = ("abstains", "caution")  # notes that a picture must not leave out
+
+
 class EvidenceDisplay(SampleDisplay):
     """Words and pictures of contributions; the fields are those of Explanation."""
 
@@ -50,6 +55,7 @@ class EvidenceDisplay(SampleDisplay):
     prototypes: PrototypeTable
     sample_index: np.ndarray
     samples: np.ndarray | None
+    distances: np.ndarray | None
     radius: np.ndarray | None
     radius_units: str
     head_weights: np.ndarray | None
@@ -86,11 +92,21 @@ class EvidenceDisplay(SampleDisplay):
         view.rows = self._rows(i, n_for, n_against)
         view.notes = self._notes(i)
         view.pictures = reconstruction_pictures(self, i)
-        view.picture_notes = picture_notes(self) if has_pictures(self) else []
+        view.picture_notes = self._picture_notes()
         if self.radius is not None:
             note = radius_note(float(self.radius[i]), self.radius_units)
             view.notes.append(("certified", note))
         return view
+
+    def _title(self) -> str:
+        """Return the title of a picture, with what a reader must be warned of."""
+        warnings = [f"{tag}: {text}" for tag, text in self._notes(0) if tag in WARNINGS]
+        return "\n".join([super()._title(), *warnings])
+
+    def _picture_notes(self) -> list[str]:
+        """Say how pictures that are not drawn by matplotlib are to be read."""
+        notes = picture_notes(self) if has_pictures(self) else []
+        return [note for note in notes if note != OUTLINED]
 
     def _heading(self, i: int) -> SampleView:
         values = self.probabilities[i]
@@ -156,8 +172,14 @@ class EvidenceDisplay(SampleDisplay):
         if self.baseline is not None:
             text = f"({text} - usual {number(self.baseline[k])})"
         if self.head_weights is None:
-            return text
+            return f"{text}{self._distance_text(i, k)}"
         return f"{text} x weight {number(self.head_weights[k, c])}"
+
+    def _distance_text(self, i: int, k: int) -> str:
+        """Name the distance where the similarity is too small to tell anything."""
+        if self.distances is None or self.similarities[i, k] >= NO_SIMILARITY:
+            return ""
+        return f" (distance {number(self.distances[i, k])})"
 
     def _found(self, i: int, k: int) -> str:
         """Say where in a sample a prototype was found; nothing without places."""

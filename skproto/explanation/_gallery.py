@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from skproto.explanation._cases import MANY_PARTS
+from skproto.explanation._marks import Mark
 from skproto.explanation._numbers import number
 from skproto.explanation._pictures import (
     Picture,
@@ -35,6 +37,15 @@ class Group(NamedTuple):
     n_all: int
 
 
+class Branch(NamedTuple):
+    """A node of a tree in an outline: how deep it is, its picture, what it says."""
+
+    depth: int
+    pictures: list[Picture]
+    answer: str
+    text: str
+
+
 def tile_pictures(table: PrototypeTable, k: int, values: Range) -> list[Picture]:
     """Return what a gallery shows of a prototype.
 
@@ -44,9 +55,31 @@ def tile_pictures(table: PrototypeTable, k: int, values: Range) -> list[Picture]
     whole = source_picture(table, k, values)
     if whole is not None and shown_in_place(table):
         # Numbers of many parts are too much for a small picture.
-        boxes = tuple(mark for mark in whole.marks if mark.box[:2] != mark.box[2:])
-        return [whole._replace(marks=boxes)]
+        return [whole._replace(marks=boxes_only(whole))]
     return part_pictures(table, k, values) or ([] if whole is None else [whole])
+
+
+def context_pictures(table: PrototypeTable, k: int, values: Range) -> list[Picture]:
+    """Return the picture of a tile, beside the whole training image where it is not.
+
+    A part on its own is often not to be recognised. Many parts are too small to be
+    seen in a tile: the training image is shown with the box around them.
+    """
+    whole = source_picture(table, k, values)
+    own = table.places
+    if whole is None or own is None or shown_in_place(table):
+        return tile_pictures(table, k, values)
+    parts = part_pictures(table, k, values)
+    if own.decoded is not None:
+        return [*parts, whole]
+    if len(parts) > MANY_PARTS:
+        return [whole._replace(marks=boxes_only(whole))]
+    return [whole, *parts]
+
+
+def boxes_only(picture: Picture) -> tuple[Mark, ...]:
+    """Return the marks of a picture without the numbers of many parts."""
+    return tuple(mark for mark in picture.marks if mark.box[:2] != mark.box[2:])
 
 
 def tile_name(table: PrototypeTable, k: int) -> list[str]:
@@ -94,7 +127,7 @@ def make_group(shown: Any, c: int, members: np.ndarray, limit: int) -> Group:
     table, values = shown.prototypes, range_of(shown)
     tiles = [
         Tile(
-            tile_pictures(table, k, values),
+            context_pictures(table, k, values),
             [*tile_name(table, k), *shown._tile_texts(k, c)],
         )
         for k in members[:limit].tolist()

@@ -13,9 +13,10 @@ from skproto.explanation._drawing_gallery import (
     PER_LINE,
     draw_gallery,
     lines_per_class,
+    tiles_per_line,
 )
 from skproto.explanation._fields import coerce, dims, plain
-from skproto.explanation._gallery import Group, class_groups, weight_texts
+from skproto.explanation._gallery import Branch, Group, class_groups, weight_texts
 from skproto.explanation._html import notebook_html, tables_html
 from skproto.explanation._image_blocks import (
     gallery_notes,
@@ -243,8 +244,13 @@ class GlobalExplanation:
 
     def _repr_html_(self) -> str:
         def render() -> str:
+            outline = self._outline()
+            if outline:
+                notes = self._outline_notes()
+                content = (self._heading(), self._tables(), "")
+                return tables_html(*content, ((), notes), outline)
             groups = self._gallery(HTML_TILES) if has_pictures(self) else []
-            notes = gallery_notes(self) if groups else []
+            notes = self._gallery_notes() if groups else []
             if len(groups) > HTML_CLASSES:
                 notes.append(f"and {len(groups) - HTML_CLASSES} more classes")
             content = (self._heading(), self._tables(), self._text())
@@ -253,6 +259,14 @@ class GlobalExplanation:
         return notebook_html(render, self)
 
     # Pictures
+
+    def _outline(self) -> list[Branch]:
+        """Return the nodes of trees with pictures, which HTML shows for a gallery."""
+        return []
+
+    def _outline_notes(self) -> list[str]:
+        """Say how the outline is to be read."""
+        return gallery_notes(self)
 
     def _gallery(self, limit: int) -> list[Group]:
         """Return the prototypes by class, at most `limit` of each."""
@@ -263,9 +277,16 @@ class GlobalExplanation:
         return weight_texts(self, k, c)
 
     def _draw_gallery(self, ax: Axes | None) -> Axes:
-        limit = PER_LINE * lines_per_class(len(self.classes))
-        groups = self._gallery(limit)
-        return draw_gallery(self._heading(), groups, gallery_notes(self), ax)
+        n_lines = lines_per_class(len(self.classes))
+        groups = self._gallery(PER_LINE[1] * n_lines)
+        per_line = tiles_per_line(groups)
+        if per_line < PER_LINE[1]:
+            groups = self._gallery(per_line * n_lines)
+        return draw_gallery(self._heading(), groups, self._gallery_notes(), ax)
+
+    def _gallery_notes(self) -> list[str]:
+        """Say how the gallery is to be read."""
+        return gallery_notes(self, whole=True)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the prototypes: a gallery of images, or a table.

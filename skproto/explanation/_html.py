@@ -18,7 +18,7 @@ from skproto.explanation._pictures import BOX, PART_COLOURS, data_uri
 from skproto.utils._optional import import_optional
 
 if TYPE_CHECKING:
-    from skproto.explanation._gallery import Group
+    from skproto.explanation._gallery import Branch, Group
     from skproto.explanation._text import SampleView, Table
 
 
@@ -83,12 +83,14 @@ def tables_html(
     tables: Sequence[Table],
     text: str = "",
     gallery: tuple[Sequence[Group], Sequence[str]] = ((), ()),
+    outline: Sequence[Branch] = (),
 ) -> str:
     """Render a gallery, tables, and text in fixed pitch below them, as one ``div``.
 
-    A gallery has groups of pictures, and notes on how to read them.
+    A gallery has groups of pictures, and notes on how to read them; an outline has
+    the nodes of trees with their pictures, above these notes.
     """
-    content: dict[str, Any] = {"tables": tables, "text": text}
+    content: dict[str, Any] = {"tables": tables, "text": text, "outline": outline}
     content.update(groups=gallery[0], notes=gallery[1])
     return _render("tables.html", heading=heading, **content)
 

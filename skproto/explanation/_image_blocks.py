@@ -12,7 +12,7 @@ from skproto.explanation._cases import (
     origin,
     source_place,
 )
-from skproto.explanation._numbers import number, signed
+from skproto.explanation._numbers import NOTHING, number, signed
 from skproto.explanation._pictures import (
     Picture,
     channels_note,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from skproto.explanation._prototypes import PrototypeTable
 
 MAX_LINES = (4, 3)  # cases shown for the predicted class and for the runner-up
+OUTLINED = "dotted line: around the most similar places"
 DECODED = "decoded: what the decoder makes of a code, no training image"
 NONE_SHOWN = 1e-9  # evidence below this share of the strongest gets no line
 
@@ -71,20 +72,21 @@ def has_boxes(places: Places | None) -> bool:
     return bool((places.boxes != [0, 0, *places.image_size]).any())
 
 
-def place_texts(shown: Any, i: int, k: int) -> tuple[str, ...]:
+def place_texts(shown: Any, i: int, k: int, *, label: bool = True) -> tuple[str, ...]:
     """Say where a prototype comes from, and where it was found in a sample."""
     places: SamplePlaces | None = shown.places
-    texts = [source_text(shown.prototypes, k)]
+    texts = [source_text(shown.prototypes, k, label=label)]
     if places is not None:
         texts.append(found_here(shown.prototypes, places, i, k, shown.samples))
     return tuple(text for text in texts if text)
 
 
-def source_text(table: PrototypeTable, k: int) -> str:
+def source_text(table: PrototypeTable, k: int, *, label: bool = True) -> str:
     """Say which training image a prototype comes from, and where it lies in it."""
     place = source_place(table, k).removeprefix("part at ")
     several = table.places is not None and len(table.places.parts_on(k)) != 1
-    return origin(table, k) + (f", {place}" if place and not several else "")
+    place = f", {place}" if place and not several else ""
+    return origin(table, k, label=label) + place
 
 
 def evidence_blocks(shown: Any, pair: tuple[int, int]) -> list[Block]:
@@ -104,10 +106,11 @@ def evidence_blocks(shown: Any, pair: tuple[int, int]) -> list[Block]:
         The strongest cases for each of the two, with the sum of all others.
     """
     blocks = reconstruction_blocks(shown)
+    strongest = np.abs(shown.class_contributions[0]).max(initial=0.0)
     for c, role, limit in zip(pair, ("predicted", "runner-up"), MAX_LINES, strict=True):
         terms = shown.class_contributions[0, :, c].astype(float)
         order = np.argsort(-terms, kind="stable")[:limit]
-        faint = NONE_SHOWN * np.abs(terms).max(initial=0.0)
+        faint = NONE_SHOWN * strongest
         kept = [int(k) for k in order if terms[k] > faint]
         label = shown.classes[c]
         lines = [shown._line(0, k, c) for k in kept] or [no_line(shown)]
@@ -135,7 +138,9 @@ def _sum(shown: Any, c: int, terms: np.ndarray, kept: list[int]) -> str:
         parts.append(f"{n_others} other prototype{plural} {signed(rest)}")
     if shown.class_bias[0].any():
         parts.append(f"bias {signed(shown.class_bias[0, c])}")
-    total = f"total for {shown.classes[c]}: {number(shown.scores[0, c])}{shown._points}"
+    score = float(shown.scores[0, c])
+    score = 0.0 if abs(score) < NOTHING else score
+    total = f"total for {shown.classes[c]}: {number(score)}{shown._points}"
     return f"{', '.join(parts)}; {total}"
 
 
@@ -148,8 +153,10 @@ def reconstruction_blocks(shown: Any) -> list[Block]:
     places: SamplePlaces = shown.places
     if places.images is not None and places.reconstructions is not None:
         gap = places.images[0].astype(float) - places.reconstructions[0]
-        error = number(float(np.mean(gap**2)))
-        texts.insert(0, f"mean squared difference of the pixels {error}")
+        error = number(float(np.sqrt(np.mean(gap**2))))
+        black, white = (number(value) for value in range_of(shown))
+        text = f"pixels differ by {error} (root mean square; they are shown from "
+        texts.insert(0, f"{text}{black}, black, to {white}, white)")
     line = Line(pictures, "decoded from the code of this input", tuple(texts))
     return [Block("What the model keeps of this input", [line])]
 
@@ -174,6 +181,8 @@ def picture_notes(shown: Any) -> list[str]:
         notes.append(text)
     if here is not None and here.maps is not None:
         notes.append("orange shade: similarity of each place, stronger where higher")
+        notes.append(OUTLINED)
+    notes.append(_limit_note(shown, own))
     decoded = own.decoded is not None
     decoded |= here is not None and here.reconstructions is not None
     if decoded:
@@ -185,10 +194,10 @@ def picture_notes(shown: Any) -> list[str]:
     return [note for note in notes if note]
 
 
-def box_notes(table: PrototypeTable) -> list[str]:
+def box_notes(table: PrototypeTable, *, whole: bool = False) -> list[str]:
     """Say what the boxes in source images are, where these are shown for parts."""
     own = table.places
-    if own is None or not shown_in_place(table):
+    if own is None or not (whole or shown_in_place(table)) or not has_boxes(own):
         return []
     if own.effective_boxes is None:
         return ["box: the part that a prototype stands for"]
@@ -198,19 +207,60 @@ def box_notes(table: PrototypeTable) -> list[str]:
     ]
 
 
-def gallery_notes(shown: Any) -> list[str]:
-    """Say how the pictures of a gallery are to be read."""
-    own: PrototypePlaces = shown.prototypes.places
+def _limit_note(shown: Any, own: PrototypePlaces) -> str:
+    """Say how high similarities can be, where that is the same for all."""
+    highest = own.max_similarity
+    if highest is None or not len(highest) or np.ptp(highest) > 0:
+        return ""
+    return f"{shown.similarity_name}: at most {number(highest[0])}"
+
+
+def path_notes(shown: Any) -> list[str]:
+    """Say how the pictures of paths through trees are to be read."""
+    notes = ["like: present on the path; not like: absent"]
+    if any(has_boxes(tree.places) for tree in shown.trees):
+        notes.append(
+            "the same number marks a step, its part and the place nearest to it"
+        )
+    return notes
+
+
+def _pair_note(own: PrototypePlaces) -> str:
+    """Say what two pictures side by side are."""
+    if own.decoded is not None:
+        return "left: the decoded prototype, right: the training image"
+    n_parts = own.sites.shape[1] if own.sites is not None and own.sites.ndim == 2 else 1
+    if n_parts > MANY_PARTS or not has_boxes(own):
+        return ""
+    what = "part" if n_parts == 1 else "parts"
+    return f"left: the training image, right: its {what}, enlarged"
+
+
+def gallery_notes(shown: Any, *, whole: bool = False) -> list[str]:
+    """Say how the pictures of a gallery are to be read.
+
+    Parameters
+    ----------
+    shown : GlobalExplanation
+        The model.
+
+    whole : bool, default=False
+        Whether the training images are shown beside the parts.
+    """
+    table, own = shown.prototypes, shown.prototypes.places
     notes: list[str] = []
+    in_place = own.images is not None and (whole or shown_in_place(table))
+    if in_place and whole and not shown_in_place(table):
+        notes.append(_pair_note(own))
     if own.sites is not None and own.sites.ndim == 2:
-        many = own.sites.shape[1] > MANY_PARTS and shown_in_place(shown.prototypes)
+        many = own.sites.shape[1] > MANY_PARTS and in_place
         text = "solid box: all parts of a prototype" if many else ""
         notes.append(text or "numbers: the parts of a prototype")
-        if own.effective_boxes is not None and shown_in_place(shown.prototypes):
+        if own.effective_boxes is not None and in_place:
             notes.append("dashed box: the pixels that in effect decide what they hold")
     else:
-        notes += box_notes(shown.prototypes)
-    if not np.all(shown.prototypes.is_case):
+        notes += box_notes(table, whole=in_place)
+    if not np.all(table.is_case):
         notes.append("near: a learned prototype, with the nearest part or image")
     if own.decoded is not None:
         notes.append(DECODED)

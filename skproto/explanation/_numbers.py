@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+NOTHING = 1e-12  # contributions below are none
+
 
 def number(value: Any, digits: int = 3) -> str:
     """Format with `digits` significant digits, without exponent where readable.
@@ -28,8 +30,16 @@ def number(value: Any, digits: int = 3) -> str:
 
 
 def signed(value: Any) -> str:
-    """Format a contribution: sign, two significant digits below 1, else three."""
+    """Format a contribution: sign, two significant digits below 1, else three.
+
+    Examples
+    --------
+    >>> signed(3.05), signed(-0.0421), signed(7e-227)
+    ('+3.05', '-0.042', '+0')
+    """
     value = float(value)
+    if abs(value) < NOTHING:
+        return "+0"
     sign = "-" if value < 0 else "+"
     return sign + number(abs(value), 2 if abs(value) < 1 else 3)
 

@@ -29,8 +29,13 @@ def check_places(check: Checker, shown: Any) -> None:
         _check_sites(check, "nP" + parts, places, own.slots)
         _check_parts(check, shown.similarities, places, own)
         _check_maps(check, places)
-    if own.max_similarity is not None:
-        _check_highest(check, shown, own.max_similarity)
+    highest = own.max_similarity
+    if highest is None and shown._highest is not None:
+        highest = np.full(len(shown.prototypes), shown._highest)
+    if highest is not None:
+        _check_highest(check, shown, highest)
+    elif n_parts <= 1 and shown.distances is not None:
+        _check_nearest(check, shown)
 
 
 def _check_sites(
@@ -104,6 +109,18 @@ def _check_highest(check: Checker, shown: Any, highest: np.ndarray) -> None:
     same = _is_source(shown) & np.asarray(shown.prototypes.is_case, bool)
     text = "the source image does not reach the highest similarity"
     check.true(text, "nP", ~same | (similar >= highest - slack))
+
+
+def _check_nearest(check: Checker, shown: Any) -> None:
+    """Check that the source image of a prototype is at no distance from it.
+
+    Where similarities have no upper limit, this is what a source can be held to.
+    """
+    far = np.asarray(shown.distances, dtype=float)
+    slack = np.sqrt(check.rtol) * (1.0 + far.max(axis=1, initial=0.0, keepdims=True))
+    same = _is_source(shown) & np.asarray(shown.prototypes.is_case, bool)
+    text = "the source image is at a distance from its prototype"
+    check.true(text, "nP", ~same | (far <= slack))
 
 
 def _is_source(shown: Any) -> np.ndarray:

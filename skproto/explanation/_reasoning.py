@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skproto.explanation._base import Explanation
-from skproto.explanation._cases import bar_labels, case_name, labelled_case
+from skproto.explanation._cases import bar_labels, case_name, labelled_case, missed
 from skproto.explanation._checks import Checker
 from skproto.explanation._drawing import (
     MAX_COLUMNS,
@@ -157,7 +157,8 @@ class ReasoningExplanation(Explanation):
         case = f"{case_name(self.prototypes, unit)} is {_degree(d, absent)}{state}"
         detected = f"similarity {similarity(d)}"
         if self.prototypes.places is not None:
-            found = ", ".join(filter(None, (detected, self._found(i, unit))))
+            place = missed(self._found(i, unit)) if absent else self._found(i, unit)
+            found = ", ".join(filter(None, (detected, place)))
             pictures = row_pictures(self, i, unit)
             row = Row(group, case, value, shown, found, pictures=pictures)
             return row._replace(prototype=unit)
@@ -197,10 +198,11 @@ class ReasoningExplanation(Explanation):
         weight = number(table[..., k, c].reshape(-1)[0])
         value = signed((self.absence if absent else self.presence)[0, k, c])
         text = f"absent: (1 - {d})" if absent else f"present: {d}"
+        texts = place_texts(self, 0, k)
         return Line(
             row_pictures(self, 0, k),
             f"{text} x reasoning {weight} = {value}",
-            place_texts(self, 0, k),
+            tuple(map(missed, texts)) if absent else texts,
         )
 
     def _draw_chart(self, ax: Axes | None) -> Axes:
@@ -316,6 +318,10 @@ class ReasoningGlobalExplanation(GlobalExplanation):
 
     def _tile_texts(self, k: int, c: int) -> list[str]:
         return self._cell(k, c, "\n").split("\n")
+
+    def _gallery_notes(self) -> list[str]:
+        text = "present, absent: share of the class score that rests on it being there"
+        return [*super()._gallery_notes(), f"{text}, or not"]
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the reasoning: which component must be present or absent for a class.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skproto.explanation._base import Explanation
-from skproto.explanation._cases import case_name, place_columns
+from skproto.explanation._cases import case_name, missed, place_columns
 from skproto.explanation._checks import Checker
 from skproto.explanation._drawing_image_tree import draw_image_path
 from skproto.explanation._drawing_tree import Step, draw_path
@@ -138,6 +138,10 @@ class TreeExplanation(Explanation):
                 f"{len(self.path)}."
             )
         self.path = [[int(node) for node in path] for path in self.path]
+
+    @property
+    def _highest(self) -> float | None:
+        return 1.0  # similarities are probabilities of presence
 
     def _unit_axes(self) -> dict[str, int]:
         n_leaves = len(self.tree.leaf_distributions)
@@ -327,8 +331,8 @@ class TreeExplanation(Explanation):
             if self.prototypes.places is None:
                 row = row._replace(compared=self._compare(i, k, alike=present))
             else:
-                pictures = row_pictures(self, i, k)
-                row = row._replace(note=self._found(i, k), pictures=pictures)
+                note = self._found(i, k) if present else missed(self._found(i, k))
+                row = row._replace(note=note, pictures=row_pictures(self, i, k))
             rows.append(row)
         return rows
 
@@ -363,15 +367,11 @@ class TreeExplanation(Explanation):
         value = probability(self.node_probability[0, k])
         sum_up = f"{step}. {'present' if present else 'absent'}: probability of "
         sum_up += f"presence {value}"
-        texts = place_texts(self, 0, k)
+        texts = place_texts(self, 0, k, label=False)
+        texts = texts if present else tuple(map(missed, texts))
         if measured:
             texts = (f"distance {measured}", *texts)
         return Line(row_pictures(self, 0, k), sum_up, texts), present
-
-    def _leaf_title(self) -> str:
-        """Return the title of the picture, with a caution where path and sum differ."""
-        title = self._title()
-        return title if self.agrees[0] else f"{title}\n{self._disagreement(0)}"
 
     def _leaf_parts(self) -> tuple[str, list[str], np.ndarray]:
         """Return name of the leaf, the classes, and what leaf and others give them."""
@@ -385,7 +385,7 @@ class TreeExplanation(Explanation):
     def _draw_sheet(self, ax: Axes | None) -> Axes:
         nodes = self.path[0][:-1]
         steps = [self._path_line(s, node) for s, node in enumerate(nodes, start=1)]
-        title = self._leaf_title()
+        title = self._title()
         return draw_image_path(
             title, steps, self._leaf_parts(), picture_notes(self), ax
         )
@@ -399,4 +399,4 @@ class TreeExplanation(Explanation):
             compared = self._compare(0, k, alike=present)
             steps.append(Step(f"{text}?", str(compared or ""), answer, present))
         name, names, parts = self._leaf_parts()
-        return draw_path(steps, name, names, parts, self._leaf_title(), ax)
+        return draw_path(steps, name, names, parts, self._title(), ax)

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skproto.explanation._cases import case_name, labelled_case, short_case
-from skproto.explanation._drawing import shorten
+from skproto.explanation._drawing import PALETTE, distinct
 from skproto.explanation._drawing_image_tree import Node, draw_image_tree
 from skproto.explanation._drawing_tree import TreeOptions, draw_tree
 from skproto.explanation._fields import dims
-from skproto.explanation._gallery import tile_name, tile_pictures
+from skproto.explanation._gallery import (
+    Branch,
+    context_pictures,
+    tile_name,
+    tile_pictures,
+)
 from skproto.explanation._global import GlobalExplanation
-from skproto.explanation._image_blocks import gallery_notes, has_pictures
+from skproto.explanation._image_blocks import gallery_notes, has_pictures, source_text
 from skproto.explanation._numbers import number, percent, probability
 from skproto.explanation._pictures import Picture, range_of
+from skproto.explanation._text import Table
 from skproto.explanation._tree_table import TreeTable
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+
+WITHIN = "within: distance up to which a part counts as present"
+MAX_NAMES = 12  # classes that a note lists
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -138,19 +147,46 @@ class TreeGlobalExplanation(GlobalExplanation):
     def _lines(self, *, marks: bool) -> str:
         """Return the tree as text, with or without what the cases stand out by."""
         lines = []
-        stack = [(0, 0, "")]
-        while stack:
-            node, depth, answer = stack.pop()
+        for node, depth, answer in self._walk():
             bars = "|   " * (depth - 1) + "|-- " * (depth > 0)
             if self.tree.children_left[node] < 0:
                 lines.append(f"{bars}{answer}{self._leaf_text(node)}")
+            else:
+                lines.append(f"{bars}{answer}{self._node_text(node, marks=marks)}")
+        return "\n".join(lines)
+
+    def _walk(self) -> Iterator[tuple[int, int, str]]:
+        """Go through node, depth, and the answer that leads there; absent first."""
+        stack = [(0, 0, "")]
+        while stack:
+            node, depth, answer = stack.pop()
+            yield node, depth, answer
+            if self.tree.children_left[node] < 0:
                 continue
-            lines.append(f"{bars}{answer}{self._node_text(node, marks=marks)}")
             sides = (self.tree.children_right[node], self.tree.children_left[node])
             answers = ("present: ", "absent: ")
             for child, reply in zip(sides, answers, strict=True):
                 stack.append((int(child), depth + 1, reply))
-        return "\n".join(lines)
+
+    def _tables(self) -> list[Table]:
+        return [asked_table(self)] if has_pictures(self) else super()._tables()
+
+    def _outline(self) -> list[Branch]:
+        if not has_pictures(self):
+            return []
+        branches = []
+        for node, depth, answer in self._walk():
+            if self.tree.children_left[node] < 0:
+                branches.append(Branch(depth, [], answer, self._leaf_text(node)))
+                continue
+            k, text = int(self.tree.prototype[node]), self._node_text(node, marks=False)
+            pictures = context_pictures(self.prototypes, k, range_of(self))
+            branches.append(Branch(depth, pictures, answer, text))
+        return branches
+
+    def _outline_notes(self) -> list[str]:
+        notes = self._gallery_notes()
+        return [*notes, WITHIN] if self.tree.radii is not None else notes
 
     def _text(self) -> str:
         return self._lines(marks=False)
@@ -246,7 +282,7 @@ class TreeGlobalExplanation(GlobalExplanation):
             Node(None if end or depth[node] < 0 else self._node_picture(node), text)
             for node, (end, text) in enumerate(zip(closed, texts, strict=True))
         ]
-        heading = (title, names, gallery_notes(self))
+        heading = (title, names, [*gallery_notes(self), *self._node_notes()])
         return draw_image_tree(children, nodes, below, heading, options)
 
     def _node_picture(self, node: int) -> Picture | None:
@@ -267,9 +303,25 @@ class TreeGlobalExplanation(GlobalExplanation):
                 text += f"\nwithin {number(self.tree.radii[k])}"
             return text
         best = int(values.argmax())
-        text = f"{shorten(self.classes[best], 13)}\n{probability(values[best])}"
+        text = f"{distinct(self.classes, 13)[best]}\n{probability(values[best])}"
         text += f", {percent(self.training_mass[node])}"
         return text if self.tree.is_leaf[node] else f"{text}\n(more below)"
+
+    def _node_notes(self) -> list[str]:
+        """Say what the numbers at nodes and leaves are."""
+        notes = [WITHIN] if self.tree.radii is not None else []
+        notes.append(
+            "at the end: the most likely class, its probability, and the share of the "
+            "training images that get there"
+        )
+        n_classes = len(self.classes)
+        if n_classes > len(PALETTE):
+            names = distinct(self.classes, 16)
+            listed = f"{names[0]} to {names[-1]}, in their order"
+            if n_classes <= MAX_NAMES:
+                listed = ", ".join(names)
+            notes.append(f"bars from left to right: {listed}")
+        return notes
 
     def _node_words(self, k: int) -> str:
         """Name the source of a prototype below its picture."""
@@ -303,77 +355,16 @@ class TreeGlobalExplanation(GlobalExplanation):
         return mass / mass.sum(axis=1, keepdims=True)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
-class EnsembleGlobalExplanation(GlobalExplanation):
-    """The trees of an ensemble.
-
-    Parameters
-    ----------
-    estimator_name, classes, prototypes : object
-        As in :class:`GlobalExplanation`.
-
-    weights, win_counts, effective_size : object, optional
-        As in :class:`GlobalExplanation`.
-
-    trees : list of TreeGlobalExplanation
-        The single trees; `prototypes` holds the prototypes of all of them.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_iris
-    >>> from skproto import ProtoTreeClassifier, ProtoTreeEnsembleClassifier
-    >>> X, y = load_iris(return_X_y=True)
-    >>> tree = ProtoTreeClassifier(depth=2, max_epochs=4)
-    >>> model = ProtoTreeEnsembleClassifier(tree, n_estimators=2, random_state=0)
-    >>> whole = model.fit(X, y).explain_global()  # an EnsembleGlobalExplanation
-    >>> len(whole.trees)
-    2
-    """
-
-    trees: list[TreeGlobalExplanation]
-
-    def _heading(self) -> str:
-        return f"{super()._heading()} in {len(self.trees)} trees"
-
-    def to_text(self) -> str:
-        """Return all trees as indented text.
-
-        Returns
-        -------
-        text : str
-            One tree after the other, see :meth:`TreeGlobalExplanation.to_text`.
-        """
-        return "\n".join(
-            f"tree {t}\n{tree.to_text()}" for t, tree in enumerate(self.trees)
-        )
-
-    def _text(self) -> str:
-        return self.to_text()
-
-    def plot(
-        self,
-        ax: Axes | None = None,
-        tree: int = 0,
-        max_depth: int = 5,
-        path: Iterable[int] = (),
-    ) -> Axes:
-        """Draw one of the trees, see :meth:`TreeGlobalExplanation.plot`.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw; a new figure where None.
-
-        tree : int, default=0
-            Position of the tree.
-
-        max_depth, path : object
-            See :meth:`TreeGlobalExplanation.plot`.
-
-        Returns
-        -------
-        ax : matplotlib Axes
-            The axes drawn on.
-        """
-        name = f"{self.estimator_name}, tree {tree} of {len(self.trees)}"
-        return replace(self.trees[tree], estimator_name=name).plot(ax, max_depth, path)
+def asked_table(shown: GlobalExplanation) -> Table:
+    """Return a table of the parts that trees ask for, and of whom they are in."""
+    table = shown.prototypes
+    columns = ["prototype", "class that it is mostly present in"]
+    rows = [
+        [source_text(table, k, label=False), str(table.labels[k])]
+        for k in range(len(shown))
+    ]
+    if shown.win_counts is not None:
+        columns.append("training images that it is present in")
+        for row, count in zip(rows, shown.win_counts, strict=True):
+            row.append(str(count))
+    return Table("", columns, rows)

@@ -6,7 +6,8 @@ import pytest
 from skproto.explanation import Explanation, PrototypePlaces, PrototypeTable
 from skproto.explanation import SamplePlaces as Places
 from skproto.explanation._gallery import tile_pictures
-from skproto.explanation._pictures import marks_of, range_of, spread
+from skproto.explanation._marks import marks_of, spread
+from skproto.explanation._pictures import range_of
 
 N_PARTS = 9
 

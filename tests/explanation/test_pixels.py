@@ -6,11 +6,11 @@ from io import BytesIO
 import numpy as np
 import pytest
 
+from skproto.explanation._marks import ring
 from skproto.explanation._pictures import (
     as_rgb,
     overlay_of,
     png,
-    ring,
     shrink,
     value_range,
 )

@@ -235,7 +235,7 @@ def test_text_of_the_autoencoder_counts_from_the_usual(seen):
 def test_text_of_components_says_where(seen):
     text = one_line(seen.components()[0])
     assert "the part at rows 4-5, columns 4-5 of training image 22 (zero) is" in text
-    assert "found here at rows 0-1, columns 2-3" in text
+    assert "most alike here at rows 0-1, columns 2-3" in text
 
 
 def test_whole_images_have_no_place(seen):
@@ -250,7 +250,8 @@ def test_text_of_a_path_says_where(seen):
     assert (
         "1: like the part at rows 2-3, columns 2-3 of training image 9 (zero), " in text
     )
-    assert "present with probability <0.01, found here at rows 4-5, columns 4-5" in text
+    place = "most alike here at rows 4-5, columns 4-5"
+    assert f"no, present with probability <0.01, {place}" in text
 
 
 def test_text_of_tokens_and_features(seen):

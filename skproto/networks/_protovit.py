@@ -602,7 +602,9 @@ class ProtoViTClassifier(SiteMaskClassifier):
         if self.schedule == "one_cycle":
             return (OneCycle(n_epochs),)
         if self.schedule == "step":
-            return (LRScheduler("StepLR", step_size=5, gamma=0.1),)
+            # From the start of the phase on, whatever was trained before.
+            settings = {"step_size": 5, "gamma": 0.1, "last_epoch": -1}
+            return (LRScheduler("StepLR", event_name=None, **settings),)
         return ()
 
     def _slot_phase(self) -> Phase:

@@ -467,9 +467,8 @@ class ProtoTreeClassifier(TreeClassifier):
             total = n_warm + n_epochs
             shares = (0.6, 0.7, 0.8, 0.9)
             steps = [max(0, round(share * total) - n_warm) for share in shares]
-            return (
-                LRScheduler("MultiStepLR", milestones=steps, gamma=0.5, last_epoch=-1),
-            )
+            settings = {"milestones": steps, "gamma": 0.5, "last_epoch": -1}
+            return (LRScheduler("MultiStepLR", event_name=None, **settings),)
         return ()
 
     def _epochs(self) -> tuple[int, int, int]:

@@ -155,6 +155,30 @@ def test_rates_are_those_of_the_groups_and_nothing_decays():
     assert slot_lr > 5e-5
 
 
+def test_steps_of_the_paper_count_from_the_end_of_the_warm_up():
+    X, y = images()
+    rates = {}
+
+    class Look(Callback):
+        def on_batch_end(self, net, training=False, **kwargs):
+            group = net.optimizer_.param_groups[0]
+            rates.setdefault(len(net.history), group["lr"])
+
+    settings = {"head_solver": "adam", "head_epochs": 1, "slot_epochs": 1}
+    model = ProtoViTClassifier(
+        schedule="step",
+        warm_epochs=2,
+        max_epochs=9,
+        random_state=0,
+        net_params={"callbacks": [Look()]},
+        **settings,
+    ).fit(X, y)
+    phases = ["warm-up"] * 2 + ["joint"] * 7 + ["slots", "last layer"]
+    assert model.history_["phase"].tolist() == phases
+    expected = [3e-3] * 2 + [3e-3] * 5 + [3e-4] * 2
+    np.testing.assert_allclose([rates[i] for i in range(1, 10)], expected)
+
+
 def test_slot_phase_moves_slots_alone():
     X, y = images()
     common = {**QUICK, "project_prototypes": False, "head_solver": None}

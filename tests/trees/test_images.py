@@ -179,6 +179,7 @@ def test_the_schedule_of_the_paper():
     assert rates_of(joint) == (1e-3, rates)
     (scheduler,) = (c for c in joint.callbacks if hasattr(c, "policy"))
     assert scheduler.kwargs["gamma"] == 0.5
+    assert scheduler.event_name is None  # or the history has a column of it
     # After 60, 70, 80 and 90 of the 100 epochs.
     assert scheduler.kwargs["milestones"] == [30, 40, 50, 60]
 

@@ -3,6 +3,7 @@
 import hashlib
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -99,6 +100,18 @@ def test_flattened_images_work_in_a_grid_search(digits):
     search.fit(X, y)
     assert search.best_estimator_[-1].encoder_ == "conv"
     assert search.predict(X).shape == (N_TRAIN,)
+
+
+def test_columns_of_flattened_images_keep_their_names(digits):
+    X = pd.DataFrame(digits[0][:N_TRAIN].reshape(N_TRAIN, -1)).add_prefix("pixel_")
+    y = digits[1][:N_TRAIN]
+    model = tree(image_shape=(8, 8)).fit(X, y)
+    assert model.feature_names_in_.tolist() == X.columns.tolist()
+    assert model.predict(X).shape == (N_TRAIN,)
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.predict(X[X.columns[::-1]])
+    again = model.fit(digits[0][:N_TRAIN], y)
+    assert not hasattr(again, "feature_names_in_")
 
 
 def test_rgb_images_and_floats():
@@ -227,6 +240,39 @@ def test_a_pretrained_encoder_brings_its_normalisation(digits):
     assert_array_equal(model.scale_, [63.75])
 
 
+class ColourNet(nn.Module):
+    """A model with the interface of timm that expects pixels from 0 to 1."""
+
+    pretrained_cfg = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.2, 0.1)}
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 2, 2)
+
+    def forward_features(self, x):
+        return self.stem(x)
+
+
+@pytest.mark.parametrize("encoder", [ColourNet(), lambda shape: ColourNet()])
+def test_models_of_timm_and_functions_bring_their_normalisation(encoder):
+    rng = np.random.RandomState(0)
+    X, y = rng.rand(20, 3, 8, 8), np.arange(20) % 2
+    model = tree(encoder=encoder).fit(X, y)
+    assert_array_equal(model.center_, [0.5, 0.4, 0.3])
+    assert_array_equal(model.scale_, [0.2, 0.2, 0.1])
+    with pytest.warns(UserWarning, match=r"pixels from 0 to 1.* from .* to 2[0-9]{2}:"):
+        tree(encoder=encoder).fit(255 * X, y)
+    with pytest.raises(ValueError, match=r"expects images of 3 channels.* Got 4 chan"):
+        tree(encoder=encoder).fit(rng.rand(20, 4, 8, 8), y)
+
+
+def test_a_layer_named_normalization_is_no_normalisation(digits):
+    body = CountingBody()
+    body.normalization = nn.BatchNorm2d(1)
+    model = tree(encoder=body).fit(digits[0][:N_TRAIN], digits[1][:N_TRAIN])
+    assert model.scale_[0] != 1.0
+
+
 def test_an_encoder_of_random_weights_learns_the_classes_first(digits):
     X, y = digits[0][:N_TRAIN], digits[1][:N_TRAIN]
     model = CBCClassifier(pretrain_epochs=6, max_epochs=0, random_state=0).fit(X, y)
@@ -277,6 +323,26 @@ def test_frozen_and_cached_is_frozen_and_not_cached(digits, monkeypatch):
     plain = tree(encoder="conv", frozen=True).fit(X, y)
     assert_array_equal(cached.prototype_indices_, plain.prototype_indices_)
     assert_allclose(cached.predict_proba(X), plain.predict_proba(X), atol=1e-5)
+
+
+def test_the_limit_of_what_is_kept_counts_sites_before_the_add_on(digits, monkeypatch):
+    X, y = digits[0][:N_TRAIN], digits[1][:N_TRAIN]
+    seen = []
+
+    def make(shape):
+        body = CountingBody()
+        seen.append(body)
+        return body
+
+    # 16 sites of 4 numbers, which the add-on narrows to 2.
+    n_entries = N_TRAIN * 16 * 4
+    model = ProtoPNetClassifier(
+        prototype_dim=2, encoder=make, frozen=True, max_epochs=2, random_state=0
+    )
+    for limit, is_kept in ((n_entries, True), (n_entries - 1, False)):
+        monkeypatch.setattr("skproto._encoding.MAX_CACHED_ENTRIES", limit)
+        model.fit(X, y)
+        assert (model._module.encoder.body.seen <= N_TRAIN + 8) == is_kept
 
 
 def test_the_users_module_is_never_changed(digits):

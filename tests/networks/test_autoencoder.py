@@ -222,9 +222,11 @@ def test_outliers_are_far_from_all_prototypes(wine):
     [
         (DIGITS[0][:200], "sigmoid", 1),
         ((DIGITS[0][:200] * 255).astype(np.uint8), "sigmoid", 255),
+        (DIGITS[0][:200] * (1 + 1e-15), "sigmoid", 1),
         (DIGITS[0][:200, None, :7] * 2 - 1, "linear", np.inf),
+        ((DIGITS[0][:200] * 16).astype(np.int64), "linear", np.inf),
     ],
-    ids=["floats", "bytes", "outside"],
+    ids=["floats", "bytes", "rounded", "outside", "integers"],
 )
 def test_output_of_the_decoder_follows_the_images(X, output, bound):
     model = brief(max_epochs=2, decoder_output="auto")

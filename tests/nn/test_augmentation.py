@@ -216,6 +216,7 @@ def test_parameters_repr_equality_and_copies():
         ({"rotation": -5}, r"'rotation' .* of at least 0. Got -5"),
         ({"color": "strong"}, r"'color' .* Got 'strong'"),
         ({"scale": float("nan")}, r"'scale' .* Got nan"),
+        ({"flip": "yes"}, r"'flip' .* must be a bool. Got 'yes'"),
         ({"elastic": 5.0, "elastic_sigma": 0.0}, r"'elastic_sigma' .*positive. Got 0"),
     ],
 )

@@ -248,6 +248,78 @@ def test_an_image_part_is_taken_out_of_a_model_of_images_and_text():
 
 
 @needs_transformers
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_stored_in_half_precision_are_used_in_float32(saved, dtype):
+    model, folder = saved
+    model.to(dtype).save_pretrained(folder)
+    encoder = from_transformers(folder, local_files_only=True)
+    assert {p.dtype for p in encoder.parameters()} == {torch.float32}
+    assert encoder(torch.randn(2, 3, 32, 32))[0].dtype == torch.float32
+
+
+@needs_transformers
+@pytest.mark.parametrize(
+    ("name", "config", "parameters", "shape"),
+    [
+        ("ViTForImageClassification", "ViTConfig", VIT, (2, 16, 16)),
+        ("ResNetForImageClassification", *MAPS[0][:2], (2, 24, 1, 1)),
+        ("ResNetBackbone", *MAPS[0][:2], (2, 24, 1, 1)),
+    ],
+)
+def test_a_head_is_left_out_and_a_backbone_gives_its_last_map(
+    name, config, parameters, shape
+):
+    model = getattr(transformers, name)(config_of(config, **parameters))
+    z = adapt_backbone(model).eval()(torch.randn(2, 3, 32, 32))
+    tokens = z[0] if isinstance(z, tuple) else z
+    assert tokens.shape == shape
+
+
+@needs_transformers
+def test_the_head_of_an_image_part():
+    text = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
+    text |= {"vocab_size": 10, "num_hidden_layers": 1}
+    config = config_of("CLIPConfig", text_config=text, vision_config=VIT)
+    model = transformers.CLIPForImageClassification(config)
+    assert adapt_backbone(model)(torch.randn(2, 3, 32, 32))[0].shape == (2, 16, 16)
+
+
+@needs_transformers
+def test_a_model_that_hides_patches_at_random_is_refused():
+    encoder = from_transformers(config_of("ViTMAEConfig", **VIT))
+    with pytest.raises(ValueError, match=r"hides patches at random.* such as ViTModel"):
+        encoder(torch.randn(2, 3, 32, 32))
+
+
+@needs_transformers
+def test_a_first_token_without_a_parameter_is_a_class_token():
+    config = config_of("DINOv3ConvNextConfig", **STAGES)
+    encoder = from_transformers(config).eval()
+    x = torch.randn(2, 3, 64, 64)
+    tokens, class_token = encoder(x)
+    states = encoder.model(pixel_values=x).last_hidden_state
+    assert encoder.grid == (2, 2)
+    assert torch.equal(tokens, states[:, 1:])
+    assert torch.equal(class_token, states[:, 0])
+
+
+@needs_transformers
+def test_a_class_token_of_the_head_alone_is_not_a_patch_less():
+    encoder = from_transformers(config_of("Aimv2VisionConfig", **VIT)).eval()
+    z = encoder(torch.randn(2, 3, 32, 32))
+    tokens = z[0] if isinstance(z, tuple) else z
+    assert tokens.shape == (2, 16, 16)
+    assert encoder.grid == (4, 4)
+
+
+@needs_transformers
+def test_the_message_about_a_large_encoder_is_short():
+    with pytest.raises(ValueError, match="TransformersBackbone failed") as caught:
+        make_encoder(from_transformers(vit()), (3, 4, 4))
+    assert len(str(caught.value)) < 500
+
+
+@needs_transformers
 def test_a_model_that_cannot_be_found(tmp_path):
     with pytest.raises(
         OSError, match=r"model 'nobody/absent' could not be loaded: check the name"

@@ -40,7 +40,7 @@ CLASSES = {
 OWN = {
     "ProtoPNet": {"prune_neighbors": 6},
     ("fashion", "ProtoTree"): {
-        "max_epochs": 20,
+        "max_epochs": 25,
         "adjust_epochs": 3,
         "augment": Augmentation(shift=0.04, flip=True, rotation=0, color=0),
     },
@@ -117,11 +117,13 @@ def one_split(model, parts):
     """Accuracy, minutes, prototypes left, accuracy lost by projection on the tests."""
     X, y, X_test, y_test = parts
     watch, lost = Stopwatch(), np.nan
-    if not hasattr(model, "head_solver"):
+    if hasattr(model, "head_solver"):
+        lost = fit_in_stages(model, parts, watch)
+    elif hasattr(model, "adjust_epochs"):
+        lost = grow_in_stages(model, parts, watch)
+    else:
         with watch:
             model.fit(X, y)
-    else:
-        lost = fit_in_stages(model, parts, watch)
     minutes = watch.wall / 60, watch.processor / 60
     return model.score(X_test, y_test), *minutes, len(model.prototypes_), lost
 
@@ -143,6 +145,31 @@ def fit_in_stages(model, parts, watch):
             model.refit_head(X, y)
         else:
             model.prune(X, y, n_neighbors=neighbors)
+    return trained - projected
+
+
+def grow_in_stages(tree, parts, watch):
+    """Do what `fit` of a tree does, with a look around the projection.
+
+    The first fit also prunes and refits the leaves, so that what is lost is lost by the
+    projection alone; the second goes on from there with the epochs of adjustment.
+    """
+    X, y, X_test, y_test = parts
+    n_epochs, n_adjust = tree.max_epochs, tree.adjust_epochs
+    if n_adjust == "auto":
+        n_adjust = n_epochs // 4
+    with watch:
+        tree.set_params(project_prototypes=False, max_epochs=n_epochs - n_adjust)
+        tree.fit(X, y)
+    trained = tree.score(X_test, y_test)
+    with watch:
+        tree.project(X, y)
+    projected = tree.score(X_test, y_test)
+    rest = {"pretrain_epochs": 0, "warmup_epochs": 0, "warm_start": True}
+    tree.set_params(project_prototypes=True, adjust_epochs=n_adjust, **rest)
+    with watch:
+        tree.set_params(max_epochs=n_adjust).fit(X, y)
+    print(f"    trained {trained:.4f}, projected {projected:.4f}", flush=True)
     return trained - projected
 
 

@@ -121,6 +121,11 @@ def test_greedy_is_not_optimal():
     values, sites = one([[1.0, 0.9], [0.95, 0.1]], None)
     assert sites == [0, 1]
     assert sum(values) == pytest.approx(1.1)
+    best, sites = exact_match(
+        torch.tensor([[[[1.0, 0.9], [0.95, 0.1]]]]), MatchingRule(None)
+    )
+    assert best.sum().item() == pytest.approx(1.85)
+    assert sites.flatten().tolist() == [1, 0]
 
 
 def test_neighbour_counts():

@@ -378,6 +378,17 @@ def test_coherence_is_the_largest_pair():
     assert coherence({}, None, PartSetNetwork(2, 1, 3, 1)).item() == 0
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2], [0, 2, 1], [2, 1, 0]])
+def test_coherence_compares_all_pairs_not_those_with_the_last_part(order):
+    network = PartSetNetwork(1, 3, 2, 1)
+    angles = torch.tensor([0.6, -0.9, 0.0])[order]
+    with torch.no_grad():
+        network.prototypes.copy_(torch.stack([angles.cos(), angles.sin()], 1)[None])
+        network.slot_logits.fill_(1.0)
+    value = losses.PartSetCoherence()({}, None, network).item()
+    assert value == pytest.approx(1 - math.cos(1.5), abs=1e-6)
+
+
 def test_slots_feel_coherence():
     network = image_network()
     losses.PartSetCoherence()({}, None, network).backward()

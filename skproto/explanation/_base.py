@@ -198,8 +198,12 @@ class Explanation(EvidenceDisplay):
 
     @property
     def _highest(self) -> float | None:
-        """Highest similarity that there can be, where it is the same for all models."""
-        return None if self.kernel is None else 1.0
+        """Highest similarity that there can be, where it is the same for all models.
+
+        Where there are distances they tell more: a narrow kernel makes much of the
+        rounding of a distance of 0.
+        """
+        return None if self.kernel is None or self.distances is not None else 1.0
 
     def __getitem__(self, key: Any) -> Any:
         return self._take(np.atleast_1d(np.arange(len(self))[key]))

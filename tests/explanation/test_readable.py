@@ -292,6 +292,13 @@ def test_sources_have_the_highest_similarity_of_kernels(seen):
     with pytest.raises(ValueError, match="source image does not reach the highest"):
         lower.verify()
     replace(lower, kernel=None).verify()
+    # A narrow kernel: 0.02 of 100 is the rounding of a distance of 0 in float32.
+    gaps = 100.0 * (1.0 - e.similarities) + 0.02
+    narrow = replace(e, distances=gaps)
+    narrow.verify()
+    gaps[1, 1] = 5.0
+    with pytest.raises(ValueError, match=r"prototype 1: the source image is at a dist"):
+        replace(e, distances=gaps).verify()
 
 
 def test_sources_are_at_no_distance_where_similarities_have_no_limit(seen):

@@ -27,7 +27,7 @@ SMALL = {
 N_SPLITS = 2
 
 # The elastic deformation of the paper, its strength and its blur.
-ELASTIC = Augmentation(shift=0, rotation=0, color=0, elastic=20, elastic_sigma=4)
+ELASTIC = Augmentation(0, rotation=0, color=0, cutout=0, elastic=20, elastic_sigma=4)
 # Prototypes, epochs, least accuracy and augmentation of the full data sets.
 LARGE = {
     "fashion_mnist": (30, 40, 0.900, None),

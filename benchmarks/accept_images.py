@@ -42,7 +42,7 @@ OWN = {
     ("fashion", "ProtoTree"): {
         "max_epochs": 25,
         "adjust_epochs": 3,
-        "augment": Augmentation(shift=0.04, flip=True, rotation=0, color=0),
+        "augment": Augmentation(shift=0.04, flip=True, rotation=0, color=0, cutout=0),
     },
 }
 # Kind of the encoder of each model, which the softmax head gets too.
@@ -61,7 +61,7 @@ def strided(shape):
 
 def make_model(kind, name, epochs, settings):
     """Return an untrained model; what is not a default is said here."""
-    change = None if name == "fashion" else Augmentation(shift=0.08, flip=True)
+    change = None if name == "fashion" else Augmentation(flip=True, cutout=0)
     common = {"random_state": 0, "max_epochs": epochs, "augment": change}
     own = OWN.get((name, kind), OWN.get(kind, {}))
     return CLASSES[kind](**{**common, **own, **settings})
@@ -89,7 +89,7 @@ def softmax_head(kind, parts, epochs):
     net = SoftmaxHead(kind, X.shape[1:], int(y.max()) + 1)
     optimizer = torch.optim.Adam(net.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    change, target = Augmentation(shift=0.08, flip=True), torch.from_numpy(y)
+    change, target = Augmentation(flip=True, cutout=0), torch.from_numpy(y)
 
     def scaled(rows):
         return torch.from_numpy(((X[rows] - center) / scale).astype(np.float32))

@@ -456,7 +456,7 @@ class PIPNetClassifier(SiteForbidding, PrototypeClassifier):
         if len(self._input_shape) < 3:
             return FeatureNoise()
         # Sites of both views must show the same places.
-        return Augmentation(shift=0.0, rotation=0.0, color=VIEW_COLOR)
+        return Augmentation(shift=0.0, rotation=0.0, color=VIEW_COLOR, cutout=0.0)
 
     def _loss_terms(self):
         return [

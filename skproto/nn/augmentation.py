@@ -45,7 +45,7 @@ class Augmentation:
         channel's brightness and, with three channels or more, of saturation; in
         units of the normalised pixels.
 
-    cutout : float, default=0.0
+    cutout : float, default=0.15
         Side of the square that is set to 0, the mean of the normalised pixels, as a
         share of height and width. Its centre may be anywhere.
 
@@ -86,7 +86,7 @@ class Augmentation:
     rotation: float = 8.0
     scale: float = 0.0
     color: float = 0.1
-    cutout: float = 0.0
+    cutout: float = 0.15
     elastic: float = 0.0
     elastic_sigma: float = 4.0
 

@@ -13,7 +13,7 @@ from sklearn.base import clone
 from skproto.nn import augmentation
 from skproto.nn.augmentation import Augmentation
 
-NOTHING = {"shift": 0.0, "rotation": 0.0, "color": 0.0}
+NOTHING = {"shift": 0.0, "rotation": 0.0, "color": 0.0, "cutout": 0.0}
 PARTS = {
     "shift": {"shift": 0.2},
     "flip": {"flip": True},
@@ -101,7 +101,7 @@ def test_interpolated_flip_agrees_with_the_exact_one(monkeypatch):
     monkeypatch.setattr(
         augmentation, "_uniform", lambda x, *shape: -x.new_ones(shape).abs()
     )
-    changed = Augmentation(shift=0.0, flip=True, rotation=1e-7, color=0.0)(x)
+    changed = only(flip=True, rotation=1e-7)(x)
     torch.testing.assert_close(changed, x.flip(3), rtol=1e-4, atol=1e-5)
 
 
@@ -151,6 +151,15 @@ def test_saturation_mixes_with_grey():
         tint, tint.mean((2, 3), keepdim=True).expand_as(tint), rtol=0, atol=1e-5
     )
     assert tint.abs().max() <= 0.4 + 1e-5
+
+
+def test_defaults_shift_turn_recolour_and_cover_but_do_not_mirror():
+    default = Augmentation()
+    assert min(default.shift, default.rotation, default.color, default.cutout) > 0
+    assert not default.flip
+    changed = default(torch.ones(64, 1, 20, 20))
+    covered = (changed == 0).flatten(1).sum(1)
+    assert 0 < covered.min() <= covered.max() <= 9
 
 
 def test_cutout_is_one_square_of_zeros():

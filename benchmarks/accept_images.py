@@ -2,7 +2,8 @@
 
 ``python benchmarks/accept_images.py fashion`` trains on 60,000 images from scratch;
 ``cifar`` and ``cars`` are the other sets. Each model has the softmax head on an encoder
-of its own kind beside it: the same body, optimiser, batches, augmentation and epochs.
+of its own kind beside it: the same body, batches, augmentation and epochs, to which
+the first epochs of a model under a linear classifier come in addition.
 The autoencoder on the large sets is measured by ``accept_autoencoder.py --large``.
 """
 
@@ -43,6 +44,11 @@ OWN = {
         "max_epochs": 25,
         "adjust_epochs": 3,
         "augment": Augmentation(shift=0.04, flip=True, rotation=0, color=0, cutout=0),
+    },
+    ("cifar", "ProtoTree"): {
+        "max_epochs": 15,
+        "adjust_epochs": 3,
+        "pretrain_epochs": 18,
     },
 }
 # Kind of the encoder of each model, which the softmax head gets too.

@@ -292,8 +292,9 @@ def fit_channel_scaling(X: SampleArray, weight, standardize, normalization=None)
         Without it values are divided by 255 if they are bytes and else left alone.
 
     normalization : tuple of two sequences, default=None
-        Mean and standard deviation of the channels on values from 0 to 1 that a
-        pretrained encoder expects; takes the place of those of the data.
+        Mean and standard deviation of the channels that a pretrained encoder expects,
+        on values from 0 to 1 unless a mean is above 1; take the place of those of the
+        data.
     """
     axis = 1 if len(X.sample_shape) == 3 else 2
     n_channels = X.sample_shape[0] if axis == 1 else X.sample_shape[1]
@@ -304,7 +305,10 @@ def fit_channel_scaling(X: SampleArray, weight, standardize, normalization=None)
             peak * part for part in _expected_moments(normalization, n_channels)
         )
         low, high = _extent(X)
-        if low < -OVERSHOOT * peak or high > (1.0 + OVERSHOOT) * peak:
+        # A mean above 1 tells of an encoder with units of its own.
+        by_unit = center.max() <= peak
+        beyond = low < -OVERSHOOT * peak or high > (1.0 + OVERSHOOT) * peak
+        if by_unit and beyond:
             warnings.warn(
                 "The encoder expects pixels from 0 to 1, or bytes, by its "
                 f"'normalization'. X has values from {low:.3g} to {high:.3g}: scale "

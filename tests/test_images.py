@@ -240,6 +240,16 @@ def test_a_pretrained_encoder_brings_its_normalisation(digits):
     assert_array_equal(model.scale_, [63.75])
 
 
+def test_a_mean_above_1_is_in_units_of_the_pixels(digits):
+    body = CountingBody()
+    body.normalization = ([4.9], [6.0])
+    X = digits[0][:N_TRAIN].astype(float)
+    assert X.max() == 16
+    model = tree(encoder=body).fit(X, digits[1][:N_TRAIN])
+    assert_array_equal(model.center_, [4.9])
+    assert_array_equal(model.scale_, [6.0])
+
+
 class ColourNet(nn.Module):
     """A model with the interface of timm that expects pixels from 0 to 1."""
 

@@ -212,7 +212,8 @@ def _limit_note(shown: Any, own: PrototypePlaces) -> str:
     highest = own.max_similarity
     if highest is None or not len(highest) or np.ptp(highest) > 0:
         return ""
-    return f"{shown.similarity_name}: at most {number(highest[0])}"
+    name = getattr(shown, "similarity_name", "similarity")
+    return f"{name}: at most {number(highest[0])}"
 
 
 def path_notes(shown: Any) -> list[str]:

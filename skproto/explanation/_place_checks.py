@@ -114,11 +114,15 @@ def _check_highest(check: Checker, shown: Any, highest: np.ndarray) -> None:
 def _check_nearest(check: Checker, shown: Any) -> None:
     """Check that the source image of a prototype is at no distance from it.
 
-    Where similarities have no upper limit, this is what a source can be held to.
+    Where similarities have no upper limit, this is what a source can be held to. With
+    inner products another site of the source may win, and is farther away.
     """
     far = np.asarray(shown.distances, dtype=float)
     slack = np.sqrt(check.rtol) * (1.0 + far.max(axis=1, initial=0.0, keepdims=True))
     same = _is_source(shown) & np.asarray(shown.prototypes.is_case, bool)
+    here, there = shown.places.sites, shown.prototypes.places.sites
+    if here is not None and there is not None:
+        same &= here == there
     text = "the source image is at a distance from its prototype"
     check.true(text, "nP", ~same | (far <= slack))
 

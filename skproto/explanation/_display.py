@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from skproto.explanation._html import notebook_html, samples_html
 from skproto.explanation._text import MAX_SAMPLES, SampleView, sample_text
@@ -21,6 +21,7 @@ class SampleDisplay:
     estimator_name: str
     _row_format = "{case}, contribution {value}"
     _amount = "contribution"  # what the numbers of a row are called in a table
+    _full_bar: ClassVar[float | None] = None  # what its bar is long for at most
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -57,7 +58,8 @@ class SampleDisplay:
             shown = range(min(len(self), MAX_SAMPLES))
             views = [self._view(i, n_for=5, n_against=3) for i in shown]
             heading = (self.estimator_name, self._amount)
-            return samples_html(heading, views, len(self) - len(views))
+            n_more = len(self) - len(views)
+            return samples_html(heading, views, n_more, self._full_bar)
 
         return notebook_html(render, self)
 

@@ -46,7 +46,10 @@ def _render(template: str, **content: Any) -> str:
 
 
 def samples_html(
-    heading: tuple[str, str], views: Sequence[SampleView], n_more: int
+    heading: tuple[str, str],
+    views: Sequence[SampleView],
+    n_more: int,
+    full_bar: float | None = None,
 ) -> str:
     """Render the explanation of some samples.
 
@@ -61,13 +64,17 @@ def samples_html(
     n_more : int
         How many samples are not shown.
 
+    full_bar : float, default=None
+        Number of a row whose bar is full; None: the largest of the sample.
+
     Returns
     -------
     html : str
         One ``div``.
     """
     strongest = [
-        max((abs(row.value) for row in view.rows), default=0.0) or 1.0 for view in views
+        full_bar or max((abs(row.value) for row in view.rows), default=0.0) or 1.0
+        for view in views
     ]
     content = {
         "estimator": heading[0],

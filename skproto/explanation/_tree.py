@@ -128,6 +128,7 @@ class TreeExplanation(Explanation):
 
     _row_format = "{case}? {value}"
     _amount = "answer"
+    _full_bar = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

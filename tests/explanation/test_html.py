@@ -55,6 +55,19 @@ def test_html_is_well_formed_and_says_what_the_text_says(local):
 
 
 @needs_jinja
+def test_bars_of_a_tree_are_full_for_probability_1(make):
+    shown = make.tree()[0]
+    widths = re.findall(
+        r'<span class="bar (?:for|against)" style="width: ([^%]+)%', shown._repr_html_()
+    )
+    values = [100 * abs(row.value) for row in shown._view(0, n_for=5, n_against=3).rows]
+    assert max(values) < 99
+    np.testing.assert_allclose(
+        [float(width) for width in widths[-len(values) :]], values, atol=0.06
+    )
+
+
+@needs_jinja
 def test_models_have_html(knowledge):
     outline = Outline(knowledge._repr_html_())
     text = "".join(outline.text)

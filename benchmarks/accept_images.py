@@ -45,6 +45,7 @@ OWN = {
         "adjust_epochs": 3,
         "augment": Augmentation(shift=0.04, flip=True, rotation=0, color=0, cutout=0),
     },
+    ("cars", "ProtoPNet"): {"prune_neighbors": 6, "n_prototypes_per_class": 6},
     ("cifar", "ProtoTree"): {
         "max_epochs": 15,
         "adjust_epochs": 3,

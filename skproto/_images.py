@@ -305,10 +305,9 @@ def fit_channel_scaling(X: SampleArray, weight, standardize, normalization=None)
             peak * part for part in _expected_moments(normalization, n_channels)
         )
         low, high = _extent(X)
-        # A mean above 1 tells of an encoder with units of its own.
-        by_unit = center.max() <= peak
+        own_units = center.max() > peak
         beyond = low < -OVERSHOOT * peak or high > (1.0 + OVERSHOOT) * peak
-        if by_unit and beyond:
+        if beyond and not own_units:
             warnings.warn(
                 "The encoder expects pixels from 0 to 1, or bytes, by its "
                 f"'normalization'. X has values from {low:.3g} to {high:.3g}: scale "

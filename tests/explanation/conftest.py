@@ -306,6 +306,15 @@ def ensemble_global() -> EnsembleGlobalExplanation:
     )
 
 
+@pytest.fixture
+def pyplot():
+    """Pyplot without a window; figures are closed afterwards."""
+    module = pytest.importorskip("matplotlib.pyplot", reason="pictures need matplotlib")
+    module.switch_backend("Agg")
+    yield module
+    module.close("all")
+
+
 @pytest.fixture(scope="session")
 def make() -> SimpleNamespace:
     """Functions that build the explanations; keywords replace their fields."""

@@ -9,15 +9,6 @@ import numpy as np
 import pytest
 
 
-@pytest.fixture
-def pyplot():
-    """Pyplot without a window; figures are closed afterwards."""
-    module = pytest.importorskip("matplotlib.pyplot", reason="pictures need matplotlib")
-    module.switch_backend("Agg")
-    yield module
-    module.close("all")
-
-
 def drawn(ax):
     """Draw and return the texts that are really drawn, with the boxes they cover."""
     from matplotlib.text import Text

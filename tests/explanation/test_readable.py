@@ -16,15 +16,6 @@ from skproto.explanation._presence import PresenceExplanation
 pytest.importorskip("jinja2", reason="HTML needs Jinja2")
 
 
-@pytest.fixture
-def pyplot():
-    """Pyplot without a window; figures are closed afterwards."""
-    module = pytest.importorskip("matplotlib.pyplot", reason="pictures need matplotlib")
-    module.switch_backend("Agg")
-    yield module
-    module.close("all")
-
-
 def words(ax):
     from matplotlib.text import Text
 
